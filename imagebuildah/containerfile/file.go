@@ -1,0 +1,156 @@
+package containerfile
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/stratabuild/strata/define"
+)
+
+// Limits of what is read.
+const (
+	MaxSize         = 16 << 20 // bytes of a Containerfile
+	MaxInstructions = 100_000
+)
+
+// File is a Containerfile, parsed and checked. It is not changed after Parse
+// and may be used by several goroutines, but for Instruction.Command (see
+// there).
+type File struct {
+	Name string
+	// Escape is the escape character, '\\' or '`' (# escape=).
+	Escape rune
+	// Args are the ARG instructions before the first FROM.
+	Args   []Instruction
+	Stages []Stage
+	// Warnings are what the user should know (BuildKit's rule names; a
+	// notice of ours has no rule).
+	Warnings []Warning
+	// Check is what the directive "# check=" asks for; rules that need more
+	// than the file are the caller's, who asks Check first.
+	Check Check
+
+	contexts map[string]bool
+}
+
+// Stage is one FROM and what follows it.
+type Stage struct {
+	Index    int
+	Name     string // AS, lower case; "" when unnamed
+	Base     string // unexpanded
+	Platform string // unexpanded, --platform
+	From     Instruction
+	// Instructions are those after FROM.
+	Instructions []Instruction
+}
+
+// Instruction is one instruction of a stage or of ONBUILD.
+type Instruction struct {
+	// Keyword in upper case: "RUN".
+	Keyword string
+	// Text is the instruction as written, without its heredocs, on one line.
+	Text string
+	File string
+	Line int
+	// Command is BuildKit's typed form (*instructions.RunCommand, ...). For
+	// a stage's FROM it is nil. Expanding variables changes it in place:
+	// whoever expands the same File more than once (several platforms, an
+	// ONBUILD) expands what Fresh returns instead.
+	Command instructions.Command
+
+	node *parser.Node
+}
+
+// Fresh returns a new typed form of the instruction, equal to Command as it
+// was parsed, for the caller to change. It is nil for FROM.
+func (i Instruction) Fresh() instructions.Command {
+	if i.Command == nil || i.node == nil {
+		return i.Command
+	}
+	v, err := typed(i.node, nil)
+	if err != nil {
+		return i.Command // cannot happen: the same node was accepted before
+	}
+	cmd, _ := v.(instructions.Command)
+	return cmd
+}
+
+// Errorf makes an Error at the instruction's place.
+func (i Instruction) Errorf(format string, a ...any) error {
+	return i.wrap(fmt.Errorf(format, a...))
+}
+
+func (i Instruction) wrap(err error) *Error {
+	return &Error{File: i.File, Line: i.Line, Instruction: i.Keyword, Err: err}
+}
+
+// Warning is a remark about the file.
+type Warning struct {
+	Rule, Text, File string
+	Line             int
+}
+
+// Error is a mistake in a Containerfile. Its text is
+// "file:line: INSTRUCTION: what is wrong[; did you mean X?]"; the instruction
+// is left out where the mistake is not one instruction's. It is a
+// define.ErrInvalid.
+type Error struct {
+	File        string
+	Line        int
+	Instruction string
+	Err         error
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		b.WriteString(":" + strconv.Itoa(e.Line))
+	}
+	if e.Instruction != "" {
+		b.WriteString(": " + e.Instruction)
+	}
+	b.WriteString(": " + e.Err.Error())
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes every Error a define.ErrInvalid without its words in the text.
+func (e *Error) Is(target error) bool { return target == define.ErrInvalid }
+
+// StageByName finds a stage by name (case-insensitive) or index, among the
+// stages before the given one (len(Stages) for all).
+func (f *File) StageByName(name string, before int) (int, bool) {
+	before = min(before, len(f.Stages))
+	if n, ok := stageIndex(name); ok {
+		return n, n < before
+	}
+	if name == "" {
+		return 0, false
+	}
+	// The last of a name wins, as everywhere; names are unique after Parse.
+	for i := before - 1; i >= 0; i-- {
+		if strings.EqualFold(f.Stages[i].Name, name) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// stageIndex reads a stage's number. Digits are always a number: no stage
+// name may begin with one.
+func stageIndex(s string) (int, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return int(^uint(0) >> 1), true // beyond any stage
+	}
+	return n, true
+}
