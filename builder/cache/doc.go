@@ -1,12 +1,31 @@
 // Package cache finds the result of a step that was executed before.
 //
 // A Key is a list of named parts (parent, instruction, each variable, each
-// file...). Its digest finds a Record in one look-up, whatever the number of
+// file...). Its digest finds a record in one look-up, whatever the number of
 // images and records. Because records keep their parts, a miss can be
 // explained: the first part that differs from the nearest earlier build.
 //
-// Records live below the store's state directory, one file each, written by
-// rename. A record whose layer is gone from the store is no hit. The cache
-// never looks at images: nothing that an image claims of itself can make a
-// hit (CVE-2024-24557).
+// The cache never looks at images: nothing that an image claims of itself can
+// make a hit (CVE-2024-24557). A record whose layer is gone from the store,
+// and a record that is damaged, is a miss. Nothing secret may be a part of a
+// key: parts are kept on disk as they are.
+//
+// # On disk
+//
+// All lies in the directory "cache" below the store's state directory, which
+// only the store's owner can enter:
+//
+//	records/ab/<62 hex>   one record, named by its key's digest: a header with
+//	                      checksums, the Result, then the parts
+//	slots/ab/<62 hex>     a symbolic link whose target is a key in base64url:
+//	                      the latest key of one step of one build
+//	index/<64 hex>        a FileIndex, named by the hash of its name
+//	orphans/<layer>       a layer whose record was replaced, until Prune
+//	tmp/                  files being written
+//	lock                  flock(2), held shared by running builds
+//
+// Files appear by rename, without fsync: a file that a power cut left in
+// pieces fails its checksum and counts as absent. Readers take no lock. The
+// modification time of a record is when it was last used, give or take a
+// minute.
 package cache
