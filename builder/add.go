@@ -1,0 +1,112 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/copier"
+)
+
+// Add is one COPY or ADD, with its sources already selected.
+type Add struct {
+	// Dest is the destination as written; relative to WORKDIR.
+	Dest string
+	// Selections are the trees and files to copy, in order.
+	Selections []*copier.Selection
+	// Files are single files whose contents are at hand (heredocs,
+	// downloads), written after the selections.
+	Files []AddFile
+	// Owner for all that is written; nil keeps the source's (KeepOwner) or is
+	// 0:0.
+	Owner *copier.Owner
+	// KeepOwner keeps the source's owners where Owner is nil.
+	KeepOwner bool
+	// Mode changes permission bits; nil keeps them.
+	Mode func(fs.FileMode) fs.FileMode
+	// Unpack extracts archives among the selections (ADD).
+	Unpack bool
+	// Progress is told of bytes written; may be nil.
+	Progress func(int64)
+}
+
+// AddFile is one file to write.
+type AddFile struct {
+	Name    string
+	Content io.Reader
+	Mode    fs.FileMode
+	ModTime time.Time
+}
+
+// BytesFile is an AddFile of contents in memory. Its time is the Unix epoch:
+// equal inputs must give equal layers.
+func BytesFile(name string, content []byte, mode fs.FileMode) AddFile {
+	return AddFile{Name: name, Content: bytes.NewReader(content), Mode: mode, ModTime: time.Unix(0, 0)}
+}
+
+// AbsDest makes a destination absolute below workdir, keeping a trailing
+// slash (which says that it is a directory; "." and ".." at the end say so
+// too).
+func AbsDest(workdir, dest string) string {
+	dir := strings.HasSuffix(dest, "/") || dest == "" || path.Base(dest) == "." || path.Base(dest) == ".."
+	if !path.IsAbs(dest) {
+		dest = path.Join("/", workdir, dest)
+	}
+	dest = path.Clean(dest)
+	if dir && dest != "/" {
+		dest += "/"
+	}
+	return dest
+}
+
+// Add copies into the container's root; the changes stay open.
+func (c *Container) Add(ctx context.Context, a Add) error {
+	w, err := c.begin(ctx, layer.BeginOptions{})
+	if err != nil {
+		return err
+	}
+	put := copier.Put{
+		Dest: AbsDest(c.Image.Config.WorkingDir, a.Dest), Owner: a.Owner, Mode: a.Mode,
+		Unpack: a.Unpack, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
+	}
+	if put.Owner == nil && !a.KeepOwner {
+		put.Owner = &copier.Owner{}
+	}
+	if w.Upper() == nil {
+		return withRoot(w.Root(), func(root *copier.Root) error { return put2(ctx, root, put, a) })
+	}
+	return withRoot(w.Upper(), func(upper *copier.Root) error {
+		put.Upper = upper
+		return withRoot(w.Root(), func(root *copier.Root) error { return put2(ctx, root, put, a) })
+	})
+}
+
+func put2(ctx context.Context, root *copier.Root, put copier.Put, a Add) error {
+	for _, s := range a.Selections {
+		if err := s.Put(ctx, root, put); err != nil {
+			return err
+		}
+	}
+	put.Unpack = false
+	for _, f := range a.Files {
+		if err := root.PutFile(ctx, f.Name, f.Content, f.Mode, f.ModTime, put); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Mkdir makes a directory in the container's root, as WORKDIR does; what
+// exists is left as it is.
+func (c *Container) Mkdir(ctx context.Context, dir string, owner copier.Owner) error {
+	w, err := c.begin(ctx, layer.BeginOptions{})
+	if err != nil {
+		return err
+	}
+	return withRoot(w.Root(), func(root *copier.Root) error { return ensureDir(root, dir, owner) })
+}

@@ -1,0 +1,158 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/builder/image"
+	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/define"
+)
+
+// CommitOptions says how an image is recorded.
+type CommitOptions struct {
+	// Names are full names; none leaves the image nameless.
+	Names  []string
+	Format define.Format
+	// Squash makes one layer of all that was changed since the base.
+	Squash bool
+	// Layer says what the last layer's stream holds, when changes are open.
+	Layer layer.FreezeOptions
+	// Created is the image's time; nil: that of the newest history entry,
+	// so that a build whose steps all come from the cache gives the same
+	// image.
+	Created *time.Time
+	// History is added for open changes that are sealed by Commit.
+	History *image.History
+}
+
+// Committed is an image in the store.
+type Committed struct {
+	ID        define.ImageID
+	Digest    digest.Digest // of the manifest
+	MediaType string
+	Size      int64 // of the manifest, bytes
+	Names     []string
+	Lost      []string
+}
+
+// Commit seals open changes, waits for all layers, makes them durable and
+// records the image, last and in one step.
+func (c *Container) Commit(ctx context.Context, o CommitOptions) (*Committed, error) {
+	if c.Dirty() {
+		if _, err := c.Seal(ctx, o.Layer); err != nil {
+			return nil, err
+		}
+		c.Image.History = append(c.Image.History, commitHistory(o))
+	}
+	top := c.top
+	if o.Squash && top != c.base {
+		var err error
+		if top, err = c.space.Squash(ctx, c.base, top, o.Layer); err != nil {
+			return nil, fmt.Errorf("squash: %w", err)
+		}
+		c.squashHistory()
+	}
+	infos, err := chain(ctx, top)
+	if err != nil {
+		return nil, err
+	}
+	return c.record(ctx, infos, o)
+}
+
+func commitHistory(o CommitOptions) image.History {
+	if o.History != nil {
+		return *o.History
+	}
+	now := time.Now().UTC()
+	if o.Created != nil {
+		now = *o.Created
+	}
+	return image.History{Created: &now, CreatedBy: "strata commit"}
+}
+
+// squashHistory marks all entries since the base as empty but the last, which
+// stands for the one layer.
+func (c *Container) squashHistory() {
+	layers := 0
+	for l := c.base; l != nil; l = l.Parent() {
+		layers++
+	}
+	h := c.Image.History
+	start := 0
+	for ; start < len(h) && layers > 0; start++ {
+		if !h[start].EmptyLayer {
+			layers--
+		}
+	}
+	last := -1
+	for i := start; i < len(h); i++ {
+		if !h[i].EmptyLayer {
+			h[i].EmptyLayer = true
+			last = i
+		}
+	}
+	if last >= 0 {
+		h[last].EmptyLayer = false
+	}
+}
+
+// chain waits for every layer, bottom first.
+func chain(ctx context.Context, top *layer.Layer) ([]layer.Info, error) {
+	var infos []layer.Info
+	for l := top; l != nil; l = l.Parent() {
+		info, err := l.Wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	for i, j := 0, len(infos)-1; i < j; i, j = i+1, j-1 {
+		infos[i], infos[j] = infos[j], infos[i]
+	}
+	return infos, nil
+}
+
+func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOptions) (*Committed, error) {
+	layers := make([]image.Layer, len(infos))
+	var top define.LayerID
+	for i, info := range infos {
+		layers[i] = image.Layer{DiffID: info.DiffID, Digest: info.DiffID, Size: info.Size}
+		top = info.ID
+	}
+	c.Image.Created = o.Created
+	if c.Image.Created == nil {
+		c.Image.Created = newest(c.Image.History)
+	}
+	format := o.Format
+	if format == "" {
+		format = define.FormatOCI
+	}
+	enc, err := c.Image.Encode(format, layers)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.space.Sync(ctx); err != nil {
+		return nil, err
+	}
+	if err := image.Record(c.engine.store, enc, top, o.Names); err != nil {
+		return nil, err
+	}
+	define.Emit(c.engine.opts.Listener, define.Event{Kind: define.EventImage, Image: enc.ID, Names: o.Names})
+	return &Committed{ID: enc.ID, Digest: enc.ManifestDigest, MediaType: enc.MediaType,
+		Size: int64(len(enc.Manifest)), Names: o.Names, Lost: enc.Lost}, nil
+}
+
+// newest is the time of the latest history entry; the Unix epoch when there
+// is none.
+func newest(h []image.History) *time.Time {
+	t := time.Unix(0, 0).UTC()
+	for _, e := range h {
+		if e.Created != nil && e.Created.After(t) {
+			t = e.Created.UTC()
+		}
+	}
+	return &t
+}

@@ -1,0 +1,156 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/isolation/chroot"
+	"github.com/stratabuild/strata/builder/isolation/embedded"
+	"github.com/stratabuild/strata/builder/isolation/ocirun"
+	"github.com/stratabuild/strata/builder/store"
+	"github.com/stratabuild/strata/builder/transport"
+	"github.com/stratabuild/strata/define"
+)
+
+// Options chooses the parts of an Engine. The zero value is what a user
+// without flags gets.
+type Options struct {
+	Store     store.Options
+	Transport transport.Options
+	// Isolation is "" or "default" (the strongest that works here),
+	// "embedded", "oci", "rootless" (oci as buildah spells it) or "chroot".
+	Isolation string
+	// Runtime is the OCI runtime's path for "oci"; "" looks for one.
+	Runtime      string
+	RuntimeFlags []string
+	// Listener is told of events; nil is silence.
+	Listener define.Listener
+	// Rootless: the process is in a user namespace of its own; SingleID: one
+	// that maps one id.
+	Rootless, SingleID bool
+}
+
+// Engine holds the parts that a process opens once. It is safe for
+// concurrent use.
+type Engine struct {
+	opts      Options
+	store     *store.Store
+	transport *transport.Client
+	cache     *cache.Cache
+
+	driverOnce sync.Once
+	driver     isolation.Driver
+	driverErr  error
+}
+
+// Open opens the store and what goes with it. No registry is contacted and
+// no isolation is chosen before it is needed.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	if err := checkIsolation(o.Isolation); err != nil {
+		return nil, err
+	}
+	o.Store.SingleID = o.Store.SingleID || o.SingleID
+	st, err := store.Open(ctx, o.Store)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cache.Open(st)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &Engine{opts: o, store: st, cache: c, transport: transport.New(st, o.Transport, o.Listener)}, nil
+}
+
+// Close ends what the engine keeps running and releases the store.
+func (e *Engine) Close() error {
+	var err error
+	if e.driver != nil {
+		err = e.driver.Close()
+	}
+	return errors.Join(err, e.store.Close())
+}
+
+// Store is the engine's store.
+func (e *Engine) Store() *store.Store { return e.store }
+
+// Transport moves images in and out of the store.
+func (e *Engine) Transport() *transport.Client { return e.transport }
+
+// Cache is the store's build cache.
+func (e *Engine) Cache() *cache.Cache { return e.cache }
+
+// Listener is where events go; it may be nil.
+func (e *Engine) Listener() define.Listener { return e.opts.Listener }
+
+// Rootless reports whether ids are those of a user namespace.
+func (e *Engine) Rootless() bool { return e.opts.Rootless }
+
+// isolationNames are the values of --isolation.
+var isolationNames = []string{"default", "embedded", "oci", "rootless", "chroot"}
+
+func checkIsolation(name string) error {
+	if name == "" {
+		return nil
+	}
+	for _, n := range isolationNames {
+		if n == name {
+			return nil
+		}
+	}
+	return fmt.Errorf("isolation %q: want one of %s: %w", name, strings.Join(isolationNames, ", "), define.ErrInvalid)
+}
+
+// Driver returns the isolation that steps run in, chosen at the first call:
+// the one asked for, which must then work, or the strongest that works here.
+// A lesser choice is said once, as a note.
+func (e *Engine) Driver(ctx context.Context) (isolation.Driver, error) {
+	e.driverOnce.Do(func() { e.driver, e.driverErr = e.chooseDriver(ctx) })
+	return e.driver, e.driverErr
+}
+
+func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
+	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{}) }
+	newOCI := func() (isolation.Driver, error) {
+		return ocirun.New(ocirun.Options{Runtime: e.opts.Runtime, Flags: e.opts.RuntimeFlags, TempDir: os.TempDir()})
+	}
+	newChroot := func() (isolation.Driver, error) { return chroot.New(chroot.Options{}) }
+	switch e.opts.Isolation {
+	case "embedded":
+		return firstAvailable(ctx, newEmbedded)
+	case "oci", "rootless":
+		return firstAvailable(ctx, newOCI)
+	case "chroot":
+		return firstAvailable(ctx, newChroot)
+	}
+	if e.opts.Runtime != "" {
+		return firstAvailable(ctx, newOCI)
+	}
+	d, err := firstAvailable(ctx, newEmbedded)
+	if err == nil {
+		return d, nil
+	}
+	d, err2 := firstAvailable(ctx, newChroot)
+	if err2 != nil {
+		return nil, errors.Join(err, err2)
+	}
+	define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote,
+		Text: fmt.Sprintf("steps run with chroot isolation, the weaker kind: %v", err)})
+	return d, nil
+}
+
+func firstAvailable(ctx context.Context, make func() (isolation.Driver, error)) (isolation.Driver, error) {
+	d, err := make()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Available(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("isolation %s: %w", d.Name(), err), d.Close())
+	}
+	return d, nil
+}

@@ -1,0 +1,82 @@
+package imagebuildah
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/define"
+)
+
+// The functions here are pure: they turn what an instruction depends on into
+// named parts. The order of the parts is the order in which differences are
+// named to the user.
+
+// withParent returns the key with the layer it stands on in front.
+func withParent(k *cache.Key, parent define.LayerID) *cache.Key {
+	full := &cache.Key{}
+	if parent == "" {
+		parent = "scratch"
+	}
+	full.Add("parent", string(parent))
+	for _, p := range k.Parts() {
+		full.Add(p.Name, p.Value)
+	}
+	return full
+}
+
+// keyVersion changes when the same parts start to mean another result.
+const keyVersion = "1"
+
+// baseKey holds what counts for every step: the instruction, the platform
+// and how times are written.
+func (s *stage) baseKey(keyword string) *cache.Key {
+	k := &cache.Key{}
+	k.Add("instruction", keyword)
+	k.Add("version", keyVersion)
+	k.Add("platform", define.FormatPlatform(s.c.Image.Platform))
+	if t := s.b.opts.Timestamp; t != nil {
+		k.Add("--timestamp", strconv.FormatInt(t.Unix(), 10))
+	}
+	if t := s.b.opts.SourceDateEpoch; t != nil {
+		k.Add("SOURCE_DATE_EPOCH", strconv.FormatInt(t.Unix(), 10))
+	}
+	return k
+}
+
+// addList adds each value as a part of its own; the key's digest keeps
+// ("a b") and ("a", "b") apart.
+func addList(k *cache.Key, name string, values []string) {
+	for _, v := range values {
+		k.Add(name, v)
+	}
+}
+
+// addEnv adds one part a variable, named after it.
+func addEnv(k *cache.Key, kind string, env []string) {
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		k.Add(kind+" "+name, value)
+	}
+}
+
+// addConfinement adds the flags that a step can notice. Defaults add nothing,
+// so that a new flag does not void older records.
+func addConfinement(k *cache.Key, r RunOptions) {
+	if r.Network != "" && r.Network != "host" {
+		k.Add("--network", string(r.Network))
+	}
+	addList(k, "--cap-add", r.CapAdd)
+	addList(k, "--cap-drop", r.CapDrop)
+	addList(k, "--ulimit", r.Ulimits)
+	addList(k, "--add-host", r.AddHosts)
+	addList(k, "--dns", r.DNS)
+	addList(k, "--dns-search", r.DNSSearch)
+	addList(k, "--dns-option", r.DNSOptions)
+	if r.ShmSize != 0 {
+		k.Add("--shm-size", strconv.FormatInt(r.ShmSize, 10))
+	}
+	for _, v := range r.Volumes {
+		k.Add("--volume", strings.Join([]string{v.Source, v.Target, strconv.FormatBool(v.ReadOnly), strings.Join(v.Options, ",")}, ":"))
+	}
+}

@@ -1,0 +1,223 @@
+package imagebuildah
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/buildcontext"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
+)
+
+// transfer is one COPY or ADD: what both have in common.
+type transfer struct {
+	keyword  string
+	sources  []string
+	contents []instructions.SourceContent
+	dest     string
+	chown    string
+	chmod    string
+	exclude  []string
+	parents  bool
+	unpack   bool
+	from     string
+	urls     []string
+
+	origin    *origin // where sources are taken from, once opened
+	picked    *copier.Selection
+	downloads []*buildcontext.Downloaded
+}
+
+func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *instructions.CopyCommand) error {
+	if cmd.Link {
+		return fmt.Errorf("COPY --link is not in this version of strata: %w", define.ErrUnsupported)
+	}
+	return s.transfer(ctx, in, &transfer{keyword: "COPY", sources: cmd.SourcePaths, contents: cmd.SourceContents, dest: cmd.DestPath,
+		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, parents: cmd.Parents, from: cmd.From})
+}
+
+func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *instructions.AddCommand) error {
+	if err := refuseAddFlags(cmd); err != nil {
+		return err
+	}
+	t := &transfer{keyword: "ADD", contents: cmd.SourceContents, dest: cmd.DestPath,
+		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, unpack: true}
+	for _, src := range cmd.SourcePaths {
+		switch {
+		case isHTTP(src):
+			t.urls = append(t.urls, src)
+		case isGit(src):
+			return fmt.Errorf("ADD from a git repository is not in this version of strata: %w", define.ErrUnsupported)
+		default:
+			t.sources = append(t.sources, src)
+		}
+	}
+	return s.transfer(ctx, in, t)
+}
+
+func refuseAddFlags(cmd *instructions.AddCommand) error {
+	for flag, used := range map[string]bool{
+		"link": cmd.Link, "checksum": cmd.Checksum != "", "keep-git-dir": cmd.KeepGitDir != nil, "unpack": cmd.Unpack != nil,
+	} {
+		if used {
+			return fmt.Errorf("ADD --%s is not in this version of strata: %w", flag, define.ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+func isHTTP(src string) bool {
+	if !strings.HasPrefix(src, "http://") && !strings.HasPrefix(src, "https://") {
+		return false
+	}
+	u, err := url.Parse(src)
+	return err == nil && !strings.HasSuffix(u.Path, ".git")
+}
+
+func isGit(src string) bool {
+	return strings.HasPrefix(src, "git://") || strings.HasPrefix(src, "git@") || strings.HasPrefix(src, "ssh://") ||
+		((strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !isHTTP(src))
+}
+
+// transfer finds the sources, forms the keys and copies.
+func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *transfer) error {
+	mode, err := parseChmod(t.chmod)
+	if err != nil {
+		return err
+	}
+	if len(t.sources)+len(t.contents)+len(t.urls) > 1 && !strings.HasSuffix(builder.AbsDest("/", t.dest), "/") {
+		return fmt.Errorf("several sources need a directory as destination: write %s/ : %w", t.dest, define.ErrInvalid)
+	}
+	if t.origin, err = s.openOrigin(ctx, t.from); err != nil {
+		return err
+	}
+	defer t.origin.close()
+	defer t.closeFiles()
+	f := fsStep{in: in, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
+		return true, s.transferExec(ctx, t, mode)
+	}}
+	if t.origin.quick != nil {
+		f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return s.quickKey(ctx, t) })
+	}
+	f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return s.contentKey(ctx, t) })
+	return s.layerStep(ctx, f)
+}
+
+func (s *stage) transferExec(ctx context.Context, t *transfer, mode func(fs.FileMode) fs.FileMode) error {
+	if err := s.materialize(ctx); err != nil {
+		return err
+	}
+	a := builder.Add{Dest: t.dest, Mode: mode, Unpack: t.unpack, KeepOwner: t.origin.keepOwner}
+	if t.chown != "" {
+		var owner copier.Owner
+		err := s.c.View(ctx, func(root *copier.Root) (err error) {
+			owner, err = root.Owner(t.chown)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("--chown=%s: %w", t.chown, err)
+		}
+		a.Owner = &owner
+	}
+	if err := s.pick(ctx, t); err != nil {
+		return err
+	}
+	if t.picked != nil {
+		a.Selections = []*copier.Selection{t.picked}
+	}
+	for _, c := range t.contents {
+		a.Files = append(a.Files, builder.BytesFile(c.Path, []byte(c.Data), 0o644))
+	}
+	files, err := s.fetched(ctx, t)
+	if err != nil {
+		return err
+	}
+	a.Files = append(a.Files, files...)
+	return s.c.Add(ctx, a)
+}
+
+// pick expands the sources, once.
+func (s *stage) pick(ctx context.Context, t *transfer) error {
+	if t.picked != nil || len(t.sources) == 0 {
+		return nil
+	}
+	root, err := t.origin.open(ctx)
+	if err != nil {
+		return err
+	}
+	t.picked, err = root.Select(ctx, copier.Select{Patterns: t.sources, Ignore: t.origin.ignore, Exclude: t.exclude, Parents: t.parents})
+	return err
+}
+
+// transferKey holds what counts besides the sources.
+func (s *stage) transferKey(t *transfer) *cache.Key {
+	k := s.baseKey(t.keyword)
+	k.Add("destination", builder.AbsDest(s.c.Image.Config.WorkingDir, t.dest))
+	k.Add("--chown", t.chown)
+	k.Add("--chmod", t.chmod)
+	if t.parents {
+		k.Add("--parents", "true")
+	}
+	for _, c := range t.contents {
+		k.Add("heredoc "+c.Path, c.Data)
+	}
+	return k
+}
+
+// quickKey tells sources by the layer they lie in: no file is looked at.
+func (s *stage) quickKey(ctx context.Context, t *transfer) (*cache.Key, error) {
+	id, err := t.origin.quick(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k := s.transferKey(t)
+	k.Add("from", string(id))
+	addList(k, "source", t.sources)
+	addList(k, "--exclude", t.exclude)
+	return k, nil
+}
+
+// contentKey tells sources by their contents.
+func (s *stage) contentKey(ctx context.Context, t *transfer) (*cache.Key, error) {
+	k := s.transferKey(t)
+	if err := s.pick(ctx, t); err != nil {
+		return nil, err
+	}
+	if t.picked != nil {
+		// Several sources and one source lie differently below the same
+		// destination, so their number counts.
+		k.Add("sources", strconv.Itoa(len(t.picked.Sources())))
+		files, err := t.picked.Digests(ctx, copier.DigestOptions{KeepOwner: t.origin.keepOwner && t.chown == "", Index: t.origin.index})
+		if err != nil {
+			return nil, err
+		}
+		k.AddFiles(files)
+	}
+	return k, s.urlParts(ctx, t, k)
+}
+
+// parseChmod reads --chmod's octal form.
+func parseChmod(text string) (func(fs.FileMode) fs.FileMode, error) {
+	if text == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(text, 8, 16)
+	if err != nil || n > 0o7777 {
+		return nil, fmt.Errorf("--chmod=%s: want an octal mode such as 755 or 0644: %w", text, define.ErrInvalid)
+	}
+	mode := fs.FileMode(n & 0o777)
+	for bit, m := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if n&bit != 0 {
+			mode |= m
+		}
+	}
+	return func(fs.FileMode) fs.FileMode { return mode }, nil
+}

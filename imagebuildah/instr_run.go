@@ -1,0 +1,158 @@
+package imagebuildah
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
+)
+
+// scriptPath is where a heredoc that names its own interpreter is mounted.
+const scriptPath = "/run/strata/script"
+
+// runPlan is a RUN instruction, ready to execute.
+type runPlan struct {
+	args []string
+	// env are the variables that only the step sees: declared arguments.
+	env []string
+	// script is the content mounted at scriptPath; nil when there is none.
+	script      []byte
+	confinement RunOptions
+}
+
+func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instruction, cmd *instructions.RunCommand) error {
+	p, err := s.planRun(cmd)
+	if err != nil {
+		return err
+	}
+	return s.layerStep(ctx, fsStep{
+		in:        in,
+		createdBy: s.runHistory(p),
+		keys: []func(context.Context) (*cache.Key, error){
+			func(context.Context) (*cache.Key, error) { return s.runKey(p), nil },
+		},
+		exec: func(ctx context.Context, step *define.Step) (bool, error) {
+			if err := s.materialize(ctx); err != nil {
+				return false, err
+			}
+			r := builder.Run{Args: p.args, Env: append(s.scope.ProxyEnv(), p.env...), Step: step, Confinement: p.confinement}
+			if p.script != nil {
+				r.Files = map[string][]byte{scriptPath: p.script}
+			}
+			return true, s.c.Run(ctx, r)
+		},
+	})
+}
+
+func (s *stage) planRun(cmd *instructions.RunCommand) (*runPlan, error) {
+	if err := refuseRunFlags(cmd); err != nil {
+		return nil, err
+	}
+	p := &runPlan{env: s.scope.RunEnv(), confinement: s.b.opts.Run}
+	switch network := instructions.GetNetwork(cmd); network {
+	case instructions.NetworkDefault:
+	case instructions.NetworkNone:
+		p.confinement.Network = isolation.NetworkNone
+	case instructions.NetworkHost:
+		p.confinement.Network = isolation.NetworkHost
+	default:
+		return nil, fmt.Errorf("--network=%s: want default, none or host: %w", network, define.ErrInvalid)
+	}
+	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
+	return p, nil
+}
+
+// refuseRunFlags names what this version does not execute.
+func refuseRunFlags(cmd *instructions.RunCommand) error {
+	for _, f := range cmd.FlagsUsed {
+		if f != "network" {
+			return fmt.Errorf("RUN --%s is not in this version of strata: %w", f, define.ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// runArgs turns the instruction into a command. A lone heredoc is the
+// script: for the shell, or for the interpreter its first line names. Other
+// heredocs stay part of the text that the shell reads.
+func (s *stage) runArgs(c instructions.ShellDependantCmdLine) (args []string, script []byte) {
+	if len(c.Files) == 0 {
+		return s.commandLine(c), nil
+	}
+	if c.PrependShell && len(c.CmdLine) == 1 && strings.HasPrefix(c.CmdLine[0], "<<") && len(c.Files) == 1 {
+		data := c.Files[0].Data
+		if c.Files[0].Chomp {
+			data = stripTabs(data)
+		}
+		if interpreter, ok := shebang(data); ok {
+			return append(interpreter, scriptPath), []byte(data)
+		}
+		return append(append([]string(nil), s.shellArgs()...), data), nil
+	}
+	text := strings.Join(c.CmdLine, " ")
+	for _, f := range c.Files {
+		text += "\n" + f.Data + f.Name
+	}
+	return append(append([]string(nil), s.shellArgs()...), text), nil
+}
+
+// stripTabs removes leading tabs, as <<-EOF asks for.
+func stripTabs(data string) string {
+	lines := strings.SplitAfter(data, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimLeft(l, "\t")
+	}
+	return strings.Join(lines, "")
+}
+
+// shebang reads "#!interpreter [argument]" from the first line, as
+// execve(2) does: all behind the interpreter is one argument.
+func shebang(data string) ([]string, bool) {
+	line, _, _ := strings.Cut(data, "\n")
+	if !strings.HasPrefix(line, "#!") {
+		return nil, false
+	}
+	line = strings.TrimSpace(strings.TrimPrefix(line, "#!"))
+	interpreter, arg, found := strings.Cut(line, " ")
+	if interpreter == "" {
+		return nil, false
+	}
+	if arg = strings.TrimSpace(arg); found && arg != "" {
+		return []string{interpreter, arg}, true
+	}
+	return []string{interpreter}, true
+}
+
+// runKey names everything that the step can notice.
+func (s *stage) runKey(p *runPlan) *cache.Key {
+	k := s.baseKey("RUN")
+	k.Add("command", strconv.Itoa(len(p.args))+" "+listText(p.args))
+	if p.script != nil {
+		k.Add("script", string(p.script))
+	}
+	k.Add("user", s.c.Image.Config.User)
+	k.Add("workdir", s.c.Image.Config.WorkingDir)
+	addEnv(k, "variable", s.c.Image.Config.Env)
+	addEnv(k, "argument", p.env)
+	addConfinement(k, p.confinement)
+	return k
+}
+
+// runHistory is the history's text: the arguments in front, as docker has it.
+func (s *stage) runHistory(p *runPlan) string {
+	text := strings.Join(p.args, " ")
+	if len(p.env) == 0 {
+		return "RUN " + text
+	}
+	env := append([]string(nil), p.env...)
+	sort.Strings(env)
+	return fmt.Sprintf("RUN |%d %s %s", len(env), strings.Join(env, " "), text)
+}

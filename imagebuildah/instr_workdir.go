@@ -1,0 +1,48 @@
+package imagebuildah
+
+import (
+	"context"
+	"path"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
+)
+
+// workdir sets the working directory and makes it when the root lacks it.
+func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd *instructions.WorkdirCommand) error {
+	dir := cmd.Path
+	if !path.IsAbs(dir) {
+		dir = path.Join("/", s.c.Image.Config.WorkingDir, dir)
+	}
+	dir = path.Clean(dir)
+	s.c.Image.Config.WorkingDir = dir
+	return s.layerStep(ctx, fsStep{
+		in:        in,
+		createdBy: "WORKDIR " + dir,
+		keys: []func(context.Context) (*cache.Key, error){
+			func(context.Context) (*cache.Key, error) {
+				k := s.baseKey("WORKDIR")
+				k.Add("directory", dir)
+				return k, nil
+			},
+		},
+		exec: func(ctx context.Context, _ *define.Step) (bool, error) {
+			if err := s.materialize(ctx); err != nil {
+				return false, err
+			}
+			exists := false
+			err := s.c.View(ctx, func(root *copier.Root) error {
+				info, err := root.Stat(dir, true)
+				exists = err == nil && info.Mode.IsDir()
+				return nil
+			})
+			if err != nil || exists {
+				return false, err
+			}
+			return true, s.c.Mkdir(ctx, dir, copier.Owner{})
+		},
+	})
+}

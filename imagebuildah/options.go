@@ -1,0 +1,113 @@
+package imagebuildah
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/buildcontext"
+)
+
+// Options describes one build. It is made once, from flags or by a program,
+// and travels unchanged.
+type Options struct {
+	Context buildcontext.Options
+	// Tags are the names to record the image under; the registry localhost/
+	// and the tag :latest are added where missing.
+	Tags      []string
+	BuildArgs map[string]string
+	// Labels and Annotations are "key=value".
+	Labels, Annotations []string
+	// Target is a stage's name or index; "" is the last.
+	Target string
+	// NoCache executes every step; results are still recorded.
+	NoCache bool
+	// Layers false makes one layer of each stage and neither uses nor feeds
+	// the cache; nil is true.
+	Layers *bool
+	// Squash makes one layer of all that was added to the base.
+	Squash bool
+	Pull   define.PullPolicy
+	Format define.Format
+	// Platforms is the target platform; empty is the host's.
+	Platforms []define.Platform
+	// Jobs is how many steps may execute at once; 0 is a default that suits
+	// the machine.
+	Jobs int
+	// Timestamp sets all times: of layers' files, history and image.
+	Timestamp *time.Time
+	// SourceDateEpoch sets the times of history and image, and lowers later
+	// times of layers' files to it.
+	SourceDateEpoch *time.Time
+	// Outputs is where the result goes; empty is the store.
+	Outputs []Output
+	// Explain reports why each step was executed or not.
+	Explain bool
+	Run     RunOptions
+}
+
+// RunOptions is what flags say about RUN steps.
+type RunOptions = builder.Confinement
+
+// Output is one --output.
+type Output struct {
+	// Type is "image", "registry", "oci", "docker", "tar" or "local".
+	Type string
+	// Dest is a file or directory; "-" is Stdout.
+	Dest string
+	// Attrs are further key=value pairs (name, push, compression...).
+	Attrs map[string]string
+}
+
+// Result is what a build made.
+type Result struct {
+	ImageID   define.ImageID
+	Digest    digest.Digest // of the manifest in the store
+	MediaType string
+	Size      int64
+	Names     []string
+	// Pushed are the digests of manifests written elsewhere, by destination.
+	Pushed map[string]digest.Digest
+	// Cached and Executed count steps.
+	Cached, Executed int
+}
+
+// InstructionError is a failure of one instruction.
+type InstructionError struct {
+	File string
+	Line int
+	// Instruction is its text as written, on one line.
+	Instruction string
+	Err         error
+}
+
+func (e *InstructionError) Error() string {
+	return fmt.Sprintf("%s:%d: %s: %v", e.File, e.Line, e.Instruction, e.Err)
+}
+
+// Unwrap returns the cause: an *isolation.ExitError when a process failed.
+func (e *InstructionError) Unwrap() error { return e.Err }
+
+func (o *Options) layers() bool { return o.Layers == nil || *o.Layers }
+
+func (o *Options) platform() define.Platform {
+	if len(o.Platforms) > 0 {
+		return define.NormalizePlatform(o.Platforms[0])
+	}
+	return define.HostPlatform()
+}
+
+// fixedTime is the time that history and image carry instead of the clock's.
+func (o *Options) fixedTime() *time.Time {
+	t := o.Timestamp
+	if t == nil {
+		t = o.SourceDateEpoch
+	}
+	if t == nil {
+		return nil
+	}
+	utc := t.UTC()
+	return &utc
+}

@@ -1,0 +1,162 @@
+package imagebuildah
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/buildcontext"
+)
+
+// origin is where COPY and ADD take their sources from: the context, an
+// earlier stage, or an image.
+type origin struct {
+	// open gives the root; the origin closes it.
+	open   func(context.Context) (*copier.Root, error)
+	ignore copier.Matcher
+	index  copier.Index
+	// keepOwner: owners of a root file system mean something, those of a
+	// context do not.
+	keepOwner bool
+	// quick identifies the whole root without opening it; nil for contexts.
+	quick func(context.Context) (define.LayerID, error)
+
+	closers []func() error
+}
+
+func (o *origin) close() error {
+	var err error
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, o.closers[i]())
+	}
+	o.closers = nil
+	return err
+}
+
+// openOrigin finds what --from names; "" is the context.
+func (s *stage) openOrigin(ctx context.Context, from string) (*origin, error) {
+	if from == "" {
+		o := &origin{ignore: s.b.context.Ignore(), index: s.b.index}
+		o.open = func(context.Context) (*copier.Root, error) { return s.b.context.Root(), nil }
+		return o, nil
+	}
+	if i, ok := s.b.file.StageByName(from, s.def.Index); ok {
+		return s.stageOrigin(ctx, i)
+	}
+	if strings.EqualFold(from, s.def.Name) {
+		return nil, fmt.Errorf("--from=%s: a stage cannot copy from itself: %w", from, define.ErrInvalid)
+	}
+	return s.imageOrigin(ctx, from)
+}
+
+func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {
+	source, err := s.b.wait(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	o := &origin{keepOwner: true, quick: source.topID}
+	o.open = s.viewOpener(o, func(ctx context.Context) (*layer.Layer, error) {
+		if err := source.materialize(ctx); err != nil {
+			return nil, err
+		}
+		return source.c.Top(), nil
+	})
+	return o, nil
+}
+
+func (s *stage) imageOrigin(ctx context.Context, name string) (*origin, error) {
+	c, err := s.b.engine.From(ctx, builder.FromOptions{Image: name, Platform: s.c.Image.Platform, Pull: s.b.opts.Pull, Space: s.b.space})
+	if err != nil {
+		return nil, fmt.Errorf("--from=%s: no earlier stage has this name, and as an image: %w", name, err)
+	}
+	o := &origin{keepOwner: true, closers: []func() error{c.Close}}
+	o.quick = func(ctx context.Context) (define.LayerID, error) {
+		if c.Top() == nil {
+			return "", nil
+		}
+		info, err := c.Top().Wait(ctx)
+		return info.ID, err
+	}
+	o.open = s.viewOpener(o, func(context.Context) (*layer.Layer, error) { return c.Top(), nil })
+	return o, nil
+}
+
+// viewOpener opens the chain's root at the first call.
+func (s *stage) viewOpener(o *origin, top func(context.Context) (*layer.Layer, error)) func(context.Context) (*copier.Root, error) {
+	var root *copier.Root
+	return func(ctx context.Context) (*copier.Root, error) {
+		if root != nil {
+			return root, nil
+		}
+		l, err := top(ctx)
+		if err != nil {
+			return nil, err
+		}
+		view, err := s.b.space.View(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		o.closers = append(o.closers, view.Close)
+		if root, err = copier.NewRoot(view.Root()); err != nil {
+			return nil, err
+		}
+		o.closers = append(o.closers, root.Close)
+		return root, nil
+	}
+}
+
+// maxDownload bounds what ADD fetches from one URL.
+const maxDownload = 64 << 30
+
+// urlParts downloads what ADD names by URL and adds the digests to the key.
+func (s *stage) urlParts(ctx context.Context, t *transfer, k *cache.Key) error {
+	for _, u := range t.urls {
+		d, err := buildcontext.Download(ctx, u, s.b.opts.Context.TempDir, maxDownload)
+		if err != nil {
+			return err
+		}
+		t.downloads = append(t.downloads, d)
+		k.Add("url "+d.Name, d.Digest)
+	}
+	return nil
+}
+
+// fetched gives the downloads as files. Those that no key has asked for are
+// fetched now.
+func (s *stage) fetched(ctx context.Context, t *transfer) ([]builder.AddFile, error) {
+	if len(t.downloads) == 0 && len(t.urls) > 0 {
+		if err := s.urlParts(ctx, t, &cache.Key{}); err != nil {
+			return nil, err
+		}
+	}
+	files := make([]builder.AddFile, 0, len(t.downloads))
+	for _, d := range t.downloads {
+		if d.Name == "" && strings.HasSuffix(t.dest, "/") {
+			return nil, fmt.Errorf("the URL names no file; give the destination a file name in place of %s: %w", t.dest, define.ErrInvalid)
+		}
+		when := time.Unix(0, 0)
+		if d.ModTime != "" {
+			var err error
+			if when, err = time.Parse(time.RFC3339, d.ModTime); err != nil {
+				return nil, err
+			}
+		}
+		files = append(files, builder.AddFile{Name: d.Name, Content: d, Mode: 0o600, ModTime: when})
+	}
+	return files, nil
+}
+
+func (t *transfer) closeFiles() error {
+	var err error
+	for _, d := range t.downloads {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}

@@ -1,0 +1,224 @@
+package imagebuildah
+
+import (
+	"context"
+	"time"
+
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
+)
+
+// fsStep is an instruction that may change the root.
+type fsStep struct {
+	in        *containerfile.Instruction
+	createdBy string
+	// keys give the step's cache keys without the parent, cheapest first.
+	// Each is asked for only when those before it had no hit.
+	keys []func(context.Context) (*cache.Key, error)
+	// exec leaves its changes open in the stage's container. It reports
+	// whether there are any.
+	exec func(context.Context, *define.Step) (changed bool, err error)
+}
+
+// layerStep finds the step in the cache or executes it.
+func (s *stage) layerStep(ctx context.Context, f fsStep) error {
+	step := s.nextStep(f.in)
+	if !s.b.opts.layers() {
+		return s.executeOpen(ctx, f, step)
+	}
+	var keys []*cache.Key
+	if !s.missed && !s.b.opts.NoCache {
+		hit, asked, err := s.lookup(ctx, f, step)
+		if err != nil || hit {
+			return err
+		}
+		keys = asked
+	}
+	if err := s.explainMiss(ctx, f, step, keys); err != nil {
+		return err
+	}
+	if keys == nil {
+		k, err := f.keys[len(f.keys)-1](ctx)
+		if err != nil {
+			return err
+		}
+		keys = []*cache.Key{k}
+	}
+	return s.executeLayer(ctx, f, step, keys)
+}
+
+// lookup asks the cache under each key in turn.
+func (s *stage) lookup(ctx context.Context, f fsStep, step *define.Step) (hit bool, asked []*cache.Key, err error) {
+	for _, make := range f.keys {
+		k, err := make(ctx)
+		if err != nil {
+			return false, nil, err
+		}
+		asked = append(asked, k)
+		full := withParent(k, s.top)
+		r, ok, err := s.b.engine.Cache().Lookup(ctx, full)
+		if err != nil {
+			return false, nil, err
+		}
+		if !ok {
+			continue
+		}
+		return true, nil, s.useCached(ctx, f, step, full, asked, r)
+	}
+	return false, asked, nil
+}
+
+// useCached takes a recorded result in place of executing the step.
+func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *cache.Key, asked []*cache.Key, r *cache.Result) error {
+	c := s.b.engine.Cache()
+	slot := s.slot(f.in, step)
+	if err := c.Seen(ctx, slot, k); err != nil {
+		return err
+	}
+	for _, quick := range asked[:len(asked)-1] {
+		if err := c.Save(ctx, slot, withParent(quick, s.top), *r); err != nil {
+			return err
+		}
+	}
+	if r.Layer != "" {
+		s.top, s.adopted = r.Layer, false
+	}
+	created := r.Created.UTC()
+	s.addHistory(f.createdBy, &created, r.Layer == "")
+	s.b.cached.Add(1)
+	s.emit(define.Event{Kind: define.EventStepCached, Step: step, Layer: r.Layer})
+	if s.b.opts.Explain {
+		text := "found in the cache; it changes no file"
+		if r.Layer != "" {
+			text = "found in the cache: layer " + string(r.Layer)
+		}
+		s.emit(define.Event{Kind: define.EventExplain, Step: step, Text: text, Layer: r.Layer})
+	}
+	return nil
+}
+
+// explainMiss says why the step is executed.
+func (s *stage) explainMiss(ctx context.Context, f fsStep, step *define.Step, asked []*cache.Key) error {
+	if !s.b.opts.Explain {
+		return nil
+	}
+	text := "the step before it was executed"
+	switch {
+	case s.b.opts.NoCache:
+		text = "--no-cache was given"
+	case len(asked) > 0:
+		full := withParent(asked[len(asked)-1], s.top)
+		e, err := s.b.engine.Cache().Explain(ctx, s.slot(f.in, step), full)
+		if err != nil {
+			return err
+		}
+		text = e.Text
+	}
+	s.emit(define.Event{Kind: define.EventExplain, Step: step, Text: "executed: " + text})
+	return nil
+}
+
+// execute runs the step's work between its events.
+func (s *stage) execute(ctx context.Context, f fsStep, step *define.Step) (changed bool, err error) {
+	select {
+	case s.b.slots <- struct{}{}:
+		defer func() { <-s.b.slots }()
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	start := time.Now()
+	s.emit(define.Event{Kind: define.EventStepStart, Step: step})
+	changed, err = f.exec(ctx, step)
+	s.b.executed.Add(1)
+	s.emit(define.Event{Kind: define.EventStepDone, Step: step, Elapsed: time.Since(start), Err: err})
+	return changed, err
+}
+
+// executeOpen executes without making a layer (--layers=false).
+func (s *stage) executeOpen(ctx context.Context, f fsStep, step *define.Step) error {
+	s.missed = true
+	changed, err := s.execute(ctx, f, step)
+	if err != nil {
+		return err
+	}
+	// One layer holds all changes of the stage: the latest entry that made
+	// some stands for it.
+	if changed {
+		s.markOpenHistoryEmpty()
+	}
+	now := time.Now().UTC()
+	s.addHistory(f.createdBy, &now, !changed)
+	if changed {
+		s.openEntry = len(s.c.Image.History)
+	}
+	return nil
+}
+
+func (s *stage) markOpenHistoryEmpty() {
+	if s.openEntry > 0 {
+		s.c.Image.History[s.openEntry-1].EmptyLayer = true
+	}
+}
+
+// executeLayer executes and seals, and records the result once the layer is
+// in the store.
+func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, keys []*cache.Key) error {
+	if err := s.materialize(ctx); err != nil {
+		return err
+	}
+	parent := s.c.Top()
+	s.missed = true
+	changed, err := s.execute(ctx, f, step)
+	if err != nil {
+		return err
+	}
+	created := time.Now().UTC()
+	var made *layer.Layer
+	if changed {
+		if made, err = s.c.Seal(ctx, s.b.freezeOptions()); err != nil {
+			return err
+		}
+	} else if err := s.c.Rollback(); err != nil {
+		return err
+	}
+	s.addHistory(f.createdBy, &created, made == nil)
+	slot := s.slot(f.in, step)
+	s.b.running.Go(func() {
+		if err := s.save(s.b.outer, slot, keys, parent, made, created); err != nil {
+			s.b.cancel(s.fail(f.in, err))
+		}
+	})
+	return nil
+}
+
+// save records what the step made, under each of its keys.
+func (s *stage) save(ctx context.Context, slot cache.Slot, keys []*cache.Key, parent, made *layer.Layer, created time.Time) error {
+	var top define.LayerID
+	if parent != nil {
+		info, err := parent.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		top = info.ID
+	}
+	result := cache.Result{Created: created}
+	if fixed := s.b.opts.fixedTime(); fixed != nil {
+		result.Created = *fixed
+	}
+	if made != nil {
+		info, err := made.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		result.Layer, result.DiffID, result.Size = info.ID, info.DiffID, info.Size
+	}
+	for _, k := range keys {
+		if err := s.b.engine.Cache().Save(ctx, slot, withParent(k, top), result); err != nil {
+			// The layer is in the store and the build is right without it.
+			s.emit(define.Event{Kind: define.EventWarning, Text: "the step could not be recorded in the cache: " + err.Error()})
+		}
+	}
+	return nil
+}
