@@ -1,0 +1,73 @@
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// ErrKillNow, as the cause of a cancelled context, makes a driver kill the
+// step at once in place of asking it to end first.
+var ErrKillNow = errors.New("step killed at once")
+
+// Step is one execution.
+type Step struct {
+	Spec *Spec
+	// Root is the step's root: a detached mount, or a directory descriptor
+	// (O_PATH is enough). It stays the caller's and stays usable afterwards.
+	Root *os.File
+	// Stdin may be nil (empty input). Stdout and Stderr are written to by
+	// the step's processes themselves; nil discards.
+	Stdin, Stdout, Stderr *os.File
+	// Console receives the master side of the step's pseudo terminal before
+	// its program starts, when Spec.Terminal asks for one; Stdin, Stdout and
+	// Stderr are not used then. It is called once, on a goroutine of its own,
+	// and owns the file: it copies from and to it, sets its size, closes it.
+	// Run waits for it to return; reading master fails with EIO once the
+	// step has ended and its output was read.
+	Console func(master *os.File)
+}
+
+// Driver runs steps. Drivers are safe for concurrent use.
+type Driver interface {
+	// Name is what --isolation calls it.
+	Name() string
+	// Available returns nil, or why the driver cannot work here, with the
+	// remedy where there is one.
+	Available(ctx context.Context) error
+	// Run executes the step and returns when its first process has ended and
+	// nothing it started is left. A process that ends with another status
+	// than zero is an *ExitError; any other error means that the step could
+	// not be run. When ctx ends, the step gets SIGTERM, then SIGKILL after
+	// ten seconds, or at once when ctx's cause is ErrKillNow or the step's
+	// first process does not handle SIGTERM (which would be ignored in
+	// process 1 of a pid namespace, where elsewhere it ends the process). The
+	// error of a cancelled step wraps ctx's cause.
+	Run(ctx context.Context, s *Step) error
+	// Close ends what the driver keeps ready (a pre-started init).
+	Close() error
+}
+
+// ExitError says how a step's process ended.
+type ExitError struct {
+	// Code is the exit status: the process's own, 128+n when it was ended by
+	// signal n, 127 when the program was not found, 126 when it could not be
+	// executed.
+	Code int
+	// Signal is the number that ended it, or 0.
+	Signal int
+	// Reason says more where something is known ("out of memory", "no such
+	// file or directory").
+	Reason string
+}
+
+func (e *ExitError) Error() string {
+	switch {
+	case e.Reason != "":
+		return fmt.Sprintf("exit status %d: %s", e.Code, e.Reason)
+	case e.Signal != 0:
+		return fmt.Sprintf("killed by signal %d", e.Signal)
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}

@@ -1,0 +1,156 @@
+package isolationtest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stratabuild/strata/builder/isolation"
+)
+
+var mountCases = []testCase{
+	{name: "devices", run: func(e *env) {
+		out := e.sh("for n in null zero full random urandom tty; do stat -c '%n %F' /dev/$n; done; " +
+			"echo x >/dev/null; head -c 3 /dev/zero | wc -c; head -c 5 /dev/urandom | wc -c")
+		e.equal("devices", out, strings.Join([]string{
+			"/dev/null character special file", "/dev/zero character special file", "/dev/full character special file",
+			"/dev/random character special file", "/dev/urandom character special file", "/dev/tty character special file",
+			"3", "5"}, "\n"))
+	}},
+	{name: "device links", needs: []Feature{KernelMounts}, run: func(e *env) {
+		e.equal("links", e.sh("for n in fd stdin stdout stderr ptmx; do readlink /dev/$n; done"),
+			"/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx")
+	}},
+	{name: "own proc", needs: []Feature{PIDNamespace}, run: func(e *env) {
+		e.equal("process 1", e.sh("tr '\\0' ' ' </proc/1/cmdline | cut -c1-10"), "/bin/sh -c")
+	}},
+	{name: "sys is read-only", needs: []Feature{KernelMounts}, run: func(e *env) {
+		if e.code(e.run(e.options("ls /sys/kernel >/dev/null && ! touch /sys/x 2>/dev/null && ! echo 1 2>/dev/null >/sys/kernel/profiling"))) != 0 {
+			e.Error("/sys is missing or writable")
+		}
+		for line := range strings.Lines(e.sh("grep ' /sys' /proc/self/mountinfo")) {
+			if f := strings.Fields(line); len(f) > 5 && !strings.HasPrefix(f[5], "ro") {
+				e.Errorf("writable below /sys: %s", line)
+			}
+		}
+	}},
+	{name: "shm", needs: []Feature{KernelMounts}, run: func(e *env) {
+		o := e.options("df -k /dev/shm | tail -1 | awk '{print $2}'; stat -c %a /dev/shm")
+		e.equal("default", e.must(e.run(o)), "65536\n1777")
+		o.ShmSize = 1 << 20
+		e.equal("asked", e.must(e.run(o)), "1024\n1777")
+	}},
+	{name: "masked paths", needs: []Feature{KernelMounts}, run: func(e *env) { e.masked("") }},
+	{name: "read-only paths of proc", needs: []Feature{KernelMounts}, run: func(e *env) {
+		if e.code(e.run(e.options("(echo x >/proc/sys/kernel/core_pattern) 2>/dev/null || (echo x >/proc/sysrq-trigger) 2>/dev/null"))) == 0 {
+			e.Error("could be written")
+		}
+	}},
+	{name: "hosts and resolv.conf", run: func(e *env) {
+		o := e.options("cat /etc/hosts /etc/resolv.conf; echo 1.2.3.4 more >>/etc/hosts")
+		o.Hosts = []string{"db:10.0.0.7"}
+		o.DNS, o.DNSSearch, o.DNSOptions = []string{"192.0.2.1"}, []string{"example.org"}, []string{"ndots:2"}
+		root := NewRoot(e)
+		out := e.must(e.runIn(e.Context(), root, o, nil))
+		e.contains(out, "10.0.0.7\tdb", "127.0.0.1\tlocalhost", "nameserver 192.0.2.1", "search example.org", "options ndots:2")
+		for _, f := range []string{"hosts", "hostname", "resolv.conf"} {
+			if b, err := os.ReadFile(filepath.Join(root, "etc", f)); err != nil || len(b) != 0 {
+				e.Errorf("%s of the root was written: %q %v", f, b, err)
+			}
+		}
+	}},
+	{name: "network none", needs: []Feature{NetworkNone}, run: func(e *env) {
+		o := e.options("ip -o link | awk '{print $2}'; ip -o addr show lo | grep -c 127.0.0.1")
+		o.Network = isolation.NetworkNone
+		e.equal("devices", e.must(e.run(o)), "lo:\n1")
+	}},
+	{name: "volumes", needs: []Feature{Volumes}, run: func(e *env) {
+		dir := e.TempDir()
+		write(e, filepath.Join(dir, "f"), "content", 0o644)
+		o := e.options("cat /vol/f; echo new >/vol/g; cat /file; ! echo x 2>/dev/null >/ro/h && echo kept; ls /a/b")
+		o.Volumes = []isolation.Volume{
+			{Source: dir, Target: "/a/b", ReadOnly: true},
+			{Source: dir, Target: "/vol"},
+			{Source: dir, Target: "/ro", Options: []string{"ro"}},
+			{Source: filepath.Join(dir, "f"), Target: "/file"},
+		}
+		e.equal("output", e.must(e.run(o)), "contentcontentkept\nf\ng")
+		if b, _ := os.ReadFile(filepath.Join(dir, "g")); string(b) != "new\n" {
+			e.Errorf("volume was not written: %q", b)
+		}
+	}},
+	{name: "volume below /dev", needs: []Feature{Volumes, KernelMounts}, run: func(e *env) {
+		dir := e.TempDir()
+		write(e, filepath.Join(dir, "f"), "content", 0o644)
+		o := e.options("cat /dev/vol/f /dev/file; ls /dev/shm")
+		o.Volumes = []isolation.Volume{
+			{Source: dir, Target: "/dev/vol"}, {Source: filepath.Join(dir, "f"), Target: "/dev/file"}, {Source: dir, Target: "/dev/shm"}}
+		e.equal("output", e.must(e.run(o)), "contentcontentf")
+	}},
+	{name: "volume through a link of the root", needs: []Feature{Volumes}, run: func(e *env) {
+		// CVE-2022-23648, CVE-2021-30465: links are followed inside the root.
+		root, canary := NewRoot(e), newCanary(e)
+		link(e, canary.dir, filepath.Join(root, "lnk"))
+		link(e, "work", filepath.Join(root, "inside"))
+		src := e.TempDir()
+		write(e, filepath.Join(src, "f"), "content", 0o644)
+		o := e.options("cat /lnk/sub/f; cat /work/f")
+		o.Volumes = []isolation.Volume{{Source: src, Target: "/lnk/sub"}, {Source: src, Target: "/inside"}}
+		r := e.runIn(e.Context(), root, o, nil)
+		if r.err == nil {
+			e.equal("output", r.out, "contentcontent")
+		}
+		canary.check(e)
+	}},
+	{name: "trees", needs: []Feature{Trees}, run: func(e *env) {
+		dir := e.TempDir()
+		write(e, filepath.Join(dir, "f"), "content", 0o644)
+		o := e.options("cat /tree/f; ! echo 2>/dev/null x >/tree/g && echo kept")
+		o.Volumes = []isolation.Volume{{Tree: openTree(e, dir), Target: "/tree", ReadOnly: true}}
+		e.equal("output", e.must(e.run(o)), "contentkept")
+	}},
+	{name: "root as a detached mount", needs: []Feature{DetachedRoot}, run: func(e *env) {
+		spec, err := isolation.NewSpec(e.options("echo x >/new; ls /bin/sh"))
+		if err != nil {
+			e.Fatal(err)
+		}
+		dir := NewRoot(e)
+		root := openTree(e, dir)
+		e.equal("output", e.must(e.runSpec(e.Context(), root, spec, nil)), "/bin/sh")
+		if _, err := os.Stat(filepath.Join(dir, "new")); err != nil {
+			e.Error(err)
+		}
+	}},
+	{name: "host mounts are unreachable", run: func(e *env) {
+		out := e.sh("cut -d' ' -f5 /proc/self/mountinfo")
+		for line := range strings.Lines(out) {
+			m := strings.TrimSpace(line)
+			if m != "/" && !strings.HasPrefix(m, "/proc") && !strings.HasPrefix(m, "/sys") && !strings.HasPrefix(m, "/dev") && !strings.HasPrefix(m, "/etc/") {
+				e.Errorf("mount %s in the step", m)
+			}
+		}
+	}},
+	{name: "device nodes of the root are dead", needs: []Feature{Nodev}, run: func(e *env) {
+		root := NewRoot(e)
+		makeDevice(e, filepath.Join(root, "mem"), 1, 5) // zero: harmless where it works
+		if e.code(e.runIn(e.Context(), root, e.options("head -c1 /mem"), nil)) == 0 {
+			e.Error("a device node of the image could be opened")
+		}
+	}},
+	{name: "nothing is left in the root", run: func(e *env) {
+		root := NewRoot(e)
+		before := listing(e, root)
+		e.must(e.runIn(e.Context(), root, e.options("true"), nil))
+		e.equal("root", listing(e, root), before)
+	}},
+}
+
+// masked checks that what tells of the host cannot be read.
+func (e *env) masked(prefix string) {
+	e.Helper()
+	out := e.sh(prefix + `for f in /proc/kcore /proc/keys /proc/timer_list /proc/interrupts /proc/sched_debug; do
+		[ -e $f ] && [ "$(head -c 10 $f 2>/dev/null | wc -c)" != 0 ] && echo $f is readable; done
+		for d in /proc/acpi /proc/scsi /sys/firmware /sys/devices/virtual/powercap; do
+		[ -e $d ] && [ -n "$(ls $d 2>/dev/null)" ] && echo $d is readable; done; true`)
+	e.equal("masked", out, "")
+}

@@ -1,0 +1,178 @@
+package isolation
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stratabuild/strata/define"
+)
+
+// Spec is a step's container: the runtime-spec document, and what the
+// document can only name but not hold. Root is nil: Step.Root holds it.
+//
+// Drivers mount Spec.Mounts in their order, then Files. The seccomp profile
+// is shared between Specs and must not be changed.
+type Spec struct {
+	specs.Spec
+	// Files are small files mounted over the root's, by destination
+	// (/etc/resolv.conf, /etc/hosts, /etc/hostname). They are the step's own:
+	// mode 0644, writable by root, gone with the step. A symbolic link at the
+	// destination is covered, not followed.
+	Files map[string][]byte
+	// Trees are the sources of mounts, by destination, that are given by
+	// descriptor rather than by path. Their entry in Mounts has type bind and
+	// an empty source.
+	Trees map[string]*os.File
+	// Terminal asks for a pty.
+	Terminal bool
+}
+
+// NewSpec translates o. Invalid input is an error that names the field and
+// the form that is wanted, and wraps define.ErrInvalid.
+func NewSpec(o Options) (*Spec, error) {
+	if o.Network == "" {
+		o.Network = NetworkHost
+	}
+	if o.Network != NetworkHost && o.Network != NetworkNone {
+		return nil, fmt.Errorf("network %q: want host or none: %w", o.Network, define.ErrInvalid)
+	}
+	if o.Hostname == "" {
+		o.Hostname = randomHostname()
+	} else if err := checkHostname(o.Hostname); err != nil {
+		return nil, err
+	}
+	s := &Spec{Terminal: o.Terminal}
+	s.Version = specs.Version
+	s.Hostname = o.Hostname
+	s.Linux = &specs.Linux{
+		MaskedPaths:   maskedPaths(),
+		ReadonlyPaths: readonlyPaths(),
+		Namespaces:    namespaces(o.Network),
+	}
+	caps, err := capabilities(o)
+	if err != nil {
+		return nil, err
+	}
+	if s.Process, err = process(o, caps); err != nil {
+		return nil, err
+	}
+	if s.Process.Rlimits, err = rlimits(o.Ulimits, o.Rootless); err != nil {
+		return nil, err
+	}
+	if !o.SeccompUnconfined {
+		if s.Linux.Seccomp, err = defaultProfile(caps); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.mounts(o); err != nil {
+		return nil, err
+	}
+	return s, s.files(o)
+}
+
+func namespaces(n NetworkMode) []specs.LinuxNamespace {
+	ns := []specs.LinuxNamespace{
+		{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
+	}
+	if n == NetworkNone {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	return ns
+}
+
+// HasNamespace reports whether the step gets a namespace of the type.
+func (s *Spec) HasNamespace(t specs.LinuxNamespaceType) bool {
+	if s.Linux == nil {
+		return false
+	}
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == t {
+			return true
+		}
+	}
+	return false
+}
+
+// process translates what the first process is: arguments, environment,
+// directory, ids and capabilities.
+func process(o Options, caps []string) (*specs.Process, error) {
+	if len(o.Args) == 0 || o.Args[0] == "" {
+		return nil, fmt.Errorf("step without a command: want at least one argument: %w", define.ErrInvalid)
+	}
+	for _, a := range o.Args {
+		if strings.ContainsRune(a, 0) {
+			return nil, fmt.Errorf("argument %q: holds a zero byte: %w", a, define.ErrInvalid)
+		}
+	}
+	env, err := environment(o.Env)
+	if err != nil {
+		return nil, err
+	}
+	if o.Cwd == "" {
+		o.Cwd = "/"
+	}
+	if !path.IsAbs(o.Cwd) || strings.ContainsRune(o.Cwd, 0) {
+		return nil, fmt.Errorf("working directory %q: want an absolute path: %w", o.Cwd, define.ErrInvalid)
+	}
+	if o.SingleID && (o.UID != 0 || o.GID != 0) {
+		return nil, fmt.Errorf("user %d:%d: this user namespace maps only id 0; "+
+			"add ranges to /etc/subuid and /etc/subgid and install newuidmap: %w", o.UID, o.GID, define.ErrUnsupported)
+	}
+	groups := o.Groups
+	if o.SingleID {
+		// setgroups(2) is denied where only one id is mapped.
+		groups = nil
+	}
+	set := &specs.LinuxCapabilities{Bounding: caps}
+	if o.UID == 0 {
+		set.Effective, set.Permitted = caps, caps
+	}
+	return &specs.Process{
+		Terminal:        o.Terminal,
+		User:            specs.User{UID: o.UID, GID: o.GID, AdditionalGids: groups},
+		Args:            o.Args,
+		Env:             env,
+		Cwd:             path.Clean(o.Cwd),
+		Capabilities:    set,
+		NoNewPrivileges: o.NoNewPrivileges,
+	}, nil
+}
+
+// environment drops entries that set nothing. They come from images, and some
+// tools fill an entry without "=" from the host's environment (CVE-2026-57231
+// and its kin): dropping it here settles that for every driver.
+func environment(in []string) ([]string, error) {
+	out := make([]string, 0, len(in))
+	for _, e := range in {
+		if strings.ContainsRune(e, 0) {
+			name, _, _ := strings.Cut(e, "=")
+			return nil, fmt.Errorf("environment %q: holds a zero byte: %w", name, define.ErrInvalid)
+		}
+		if strings.IndexByte(e, '=') > 0 {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// Check reports whether the Spec is complete enough to be run; drivers call
+// it first.
+func (s *Step) Check() error {
+	switch {
+	case s.Spec == nil || s.Spec.Process == nil || s.Spec.Linux == nil:
+		return errors.New("step without a spec: make it with NewSpec")
+	case len(s.Spec.Process.Args) == 0:
+		return errors.New("step without a command")
+	case s.Root == nil:
+		return errors.New("step without a root")
+	case s.Spec.Terminal && s.Console == nil:
+		return errors.New("step with a terminal that nobody reads: set Step.Console")
+	}
+	return nil
+}
