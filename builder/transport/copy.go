@@ -1,0 +1,116 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/stratabuild/strata/define"
+	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/types"
+)
+
+// transfer is one copy of an image.
+type transfer struct {
+	action   string // "pull", "push" or "export"
+	name     string // what the user calls the image, for errors
+	src, dst types.ImageReference
+	opts     *copy.Options
+}
+
+// copy runs the transfer with progress and retries and returns the manifest
+// that the destination has now.
+func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
+	policy, err := c.policy(t.opts.SourceCtx)
+	if err != nil {
+		return nil, err
+	}
+	defer policy.Destroy()
+
+	remote := hostOf(t.src)
+	if remote == "" {
+		remote = hostOf(t.dst)
+	}
+	var manifest []byte
+	err = c.retry(ctx, t.action+" of "+t.name, func() error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		events, stop, stopped := make(chan types.ProgressProperties, 64), make(chan struct{}), make(chan struct{})
+		w := &watch{listener: c.listener, action: t.action, remote: remote, cancel: cancel}
+		go func() {
+			defer close(stopped)
+			w.run(events, stop)
+		}()
+		t.opts.Progress = events
+		// Every read is reported; watch thins them out. Only so does it know
+		// whether a blob is complete.
+		t.opts.ProgressInterval = 1
+		var err error
+		manifest, err = copy.Image(ctx, policy, t.dst, t.src, t.opts)
+		close(stop)
+		<-stopped
+		if err != nil && errors.Is(context.Cause(ctx), errSilence) {
+			return context.Cause(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, c.explainCopy(ctx, t, remote, err)
+	}
+	return manifest, nil
+}
+
+// explainCopy makes one line of containers/image's error and adds the remedy
+// where there is one.
+func (c *Client) explainCopy(ctx context.Context, t transfer, remote string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s of %s: %w", t.action, t.name, context.Cause(ctx))
+	}
+	_, password, _ := strings.Cut(c.o.Creds, ":")
+	text := plain(err, password)
+	wrap := func(remedy string, kind error) error {
+		if kind == nil {
+			return fmt.Errorf("%s of %s: %w%s", t.action, t.name, text, remedy)
+		}
+		return fmt.Errorf("%s of %s: %w%s: %w", t.action, t.name, text, remedy, kind)
+	}
+	var unauthorized docker.ErrUnauthorizedForCredentials
+	switch s := err.Error(); {
+	case errors.As(err, &unauthorized), strings.Contains(s, "unauthorized"), strings.Contains(s, "authentication required"):
+		return wrap("; log in with: strata login "+remote, nil)
+	case tlsRemedy(err, remote) != "":
+		return wrap(tlsRemedy(err, remote), nil)
+	case strings.Contains(s, "manifest unknown"), strings.Contains(s, "name unknown"):
+		return wrap("", define.ErrNotFound)
+	case errors.Is(err, syscall.ENOSPC):
+		return wrap("; free space there or choose another directory with TMPDIR", nil)
+	case strings.Contains(s, "no image found in image index for architecture"), strings.Contains(s, "no image found in manifest list for architecture"):
+		return wrap("", define.ErrNotFound)
+	}
+	return wrap("", nil)
+}
+
+// tlsRemedy is what to do about a registry whose TLS does not do, or "".
+func tlsRemedy(err error, host string) string {
+	switch s := err.Error(); {
+	case strings.Contains(s, "server gave HTTP response to HTTPS client"):
+		return "; the registry speaks plain HTTP: pass --tls-verify=false or set insecure for it in registries.conf"
+	case strings.Contains(s, "certificate has expired or is not yet valid"):
+		return "; if its certificate is right, this machine's clock is not"
+	case strings.Contains(s, "x509:"):
+		return "; put its CA below /etc/containers/certs.d/" + host + " or pass --tls-verify=false"
+	}
+	return ""
+}
+
+// hostOf is the registry of a docker:// reference.
+func hostOf(ref types.ImageReference) string {
+	if ref == nil || ref.Transport().Name() != docker.Transport.Name() || ref.DockerReference() == nil {
+		return ""
+	}
+	return reference.Domain(ref.DockerReference())
+}
