@@ -1,0 +1,108 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/stratabuild/strata/builder/overlay"
+	"github.com/stratabuild/strata/builder/store"
+	"go.podman.io/storage"
+	drivers "go.podman.io/storage/drivers"
+)
+
+// commit takes one frozen layer into the store, in the background. Reading
+// goes on for several layers at once; entering the store is in the parents'
+// order and one at a time.
+type commit struct {
+	space   *Space
+	layer   *Layer
+	scratch *overlay.Scratch
+	options FreezeOptions
+}
+
+func (c *commit) run(ctx context.Context) {
+	defer close(c.layer.done)
+	c.layer.info, c.layer.err = c.commit(ctx)
+	// The work directory is of no use any more; the upper is a layer now, or
+	// stays as a lower directory until the space closes.
+	_ = c.scratch.RemoveWork()
+}
+
+func (c *commit) commit(ctx context.Context) (Info, error) {
+	s, l := c.space, c.layer
+	sum, err := c.digest(ctx)
+	if err != nil {
+		return Info{}, fmt.Errorf("reading the new layer: %w", err)
+	}
+	defer sum.Close()
+	parent, err := l.parent.Wait(ctx)
+	if err != nil {
+		return Info{}, fmt.Errorf("the layer below: %w", err)
+	}
+	info := parent.child(sum.Digest, sum.Size)
+	unlock, err := s.st.Lock(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	defer unlock()
+	if _, err := s.st.Raw().Layer(string(info.ID)); err == nil {
+		return info, nil // the same layer was made before; this one is not needed
+	} else if !errors.Is(err, storage.ErrLayerUnknown) {
+		return Info{}, fmt.Errorf("layer %s: %w", info.ID, err)
+	}
+	return info, c.adopt(ctx, parent, info, sum)
+}
+
+// digest reads the upper once.
+func (c *commit) digest(ctx context.Context) (*summary, error) {
+	s := c.space
+	select {
+	case s.digests <- struct{}{}:
+		defer func() { <-s.digests }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	t := &tarStream{
+		root: c.layer.dirs[0], userXattr: s.st.UserXattr(),
+		timestamp: c.options.Timestamp, clamp: c.options.Clamp,
+		lower: func() (*os.File, error) { return s.mountReadOnly(ctx, c.layer.parent) },
+	}
+	return t.digest(ctx)
+}
+
+// adopt renames the upper directory into the store.
+func (c *commit) adopt(ctx context.Context, parent, info Info, sum *summary) error {
+	s := c.space
+	dir, _, err := s.ws.Dir(ctx)
+	if err != nil {
+		return err
+	}
+	fi, err := c.layer.dirs[0].Stat()
+	if err != nil {
+		return err
+	}
+	mode := fi.Mode()
+	split := sum.TarSplit
+	sum.TarSplit = nil // closed by the store
+	_, err = s.st.Raw().ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+		ID:          string(info.ID),
+		ParentLayer: string(parent.ID),
+		DiffOutput: &drivers.DriverWithDifferOutput{
+			Target:             filepath.Join(dir, c.scratch.UpperName()),
+			Size:               info.Size,
+			UncompressedDigest: info.DiffID,
+			UIDs:               sum.UIDs,
+			GIDs:               sum.GIDs,
+			TarSplit:           split,
+			RootDirMode:        &mode,
+		},
+		DiffOptions: &drivers.ApplyDiffWithDifferOpts{},
+	})
+	if err != nil {
+		return fmt.Errorf("taking layer %s into the store: %w", info.ID, store.Explain(s.st.Raw().GraphRoot(), err))
+	}
+	return nil
+}

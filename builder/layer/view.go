@@ -1,0 +1,49 @@
+package layer
+
+import (
+	"context"
+	"os"
+	"sync"
+)
+
+// View is a readable root of a chain.
+type View struct {
+	space *Space
+	root  *os.File
+	end   sync.Once
+}
+
+// View makes the chain readable; nil gives an empty directory. The layers
+// need not be committed yet.
+func (s *Space) View(ctx context.Context, l *Layer) (*View, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	if err := s.pin(ctx, l); err != nil {
+		return nil, err
+	}
+	v := &View{space: s}
+	var err error
+	if v.root, err = s.mountReadOnly(ctx, l); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.views[v] = struct{}{}
+	s.mu.Unlock()
+	return v, nil
+}
+
+// Root is a descriptor of the merged root: a detached read-only mount.
+func (v *View) Root() *os.File { return v.root }
+
+// Close releases the view.
+func (v *View) Close() error {
+	var err error
+	v.end.Do(func() {
+		v.space.mu.Lock()
+		delete(v.space.views, v)
+		v.space.mu.Unlock()
+		err = v.root.Close()
+	})
+	return err
+}

@@ -1,0 +1,221 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/stratabuild/strata/builder/overlay"
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// BeginOptions describes a writable root.
+type BeginOptions struct {
+	// Bottom is a directory shown below the whole chain that never becomes
+	// part of the layer: mount points that a step needs. May be nil; ignored
+	// (Working.HasBottom false) where the driver cannot do it.
+	Bottom *os.File
+}
+
+// Begin makes a writable root on top of parent (nil: an empty one).
+func (s *Space) Begin(ctx context.Context, parent *Layer, o BeginOptions) (*Working, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	w := &Working{space: s, ctx: ctx, parent: parent}
+	if n := parent.Depth() + 1; n > overlay.MaxLowers {
+		return nil, tooMany(n)
+	}
+	if err := s.pin(ctx, parent); err != nil {
+		return nil, err
+	}
+	if err := w.beginOverlay(ctx, o); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.working[w] = struct{}{}
+	s.mu.Unlock()
+	return w, nil
+}
+
+func tooMany(n int) error {
+	return fmt.Errorf("the image would have %d layers, the limit is %d: flatten it with --squash or join instructions: %w", n, overlay.MaxLowers, define.ErrInvalid)
+}
+
+func (s *Space) usable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("the build's layer space is closed: %w", define.ErrInvalid)
+	}
+	return nil
+}
+
+// Working is a writable root. Exactly one of Freeze and Discard ends it.
+type Working struct {
+	space  *Space
+	ctx    context.Context //nolint:containedctx // the contract: the commit ends with Begin's context
+	parent *Layer
+
+	scratch *overlay.Scratch
+	root    *os.File
+	bottom  *os.File
+
+	end sync.Once
+}
+
+func (w *Working) beginOverlay(ctx context.Context, o BeginOptions) error {
+	s := w.space
+	_, dir, err := s.ws.Dir(ctx)
+	if err != nil {
+		return err
+	}
+	lowers := s.lowers(w.parent)
+	attr, err := rootAttr(lowers)
+	if err != nil {
+		return err
+	}
+	if o.Bottom != nil {
+		if w.bottom, err = reopen(o.Bottom); err != nil {
+			return fmt.Errorf("the step's mount points: %w", err)
+		}
+		lowers = append(lowers, w.bottom)
+	} else if len(lowers) == 0 {
+		empty, err := s.emptyDir(ctx)
+		if err != nil {
+			return err
+		}
+		lowers = append(lowers, empty)
+	}
+	if w.scratch, err = overlay.NewScratch(dir, s.step(), attr); err != nil {
+		w.closeBottom()
+		return err
+	}
+	w.root, err = overlay.Mount(overlay.Options{Lowers: lowers, Upper: w.scratch.Upper, Work: w.scratch.Work, UserXattr: s.st.UserXattr()})
+	if err != nil {
+		w.scratch.Close()
+		_ = w.scratch.RemoveAll()
+		w.closeBottom()
+		return err
+	}
+	return nil
+}
+
+// rootAttr returns what the root directory of a new layer looks like: as the
+// topmost layer's, and for the first layer as containers/storage makes it.
+func rootAttr(lowers []*os.File) (overlay.Attr, error) {
+	if len(lowers) == 0 {
+		return overlay.Attr{Mode: 0o555}, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(lowers[0].Fd()), &st); err != nil {
+		return overlay.Attr{}, fmt.Errorf("the layer's root: %w", err)
+	}
+	return overlay.Attr{Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid)}, nil
+}
+
+func (w *Working) closeBottom() {
+	if w.bottom != nil {
+		w.bottom.Close()
+		w.bottom = nil
+	}
+}
+
+// Root is a descriptor of the merged root: a detached mount that can be moved
+// into a step's mount namespace (move_mount(2)) and that names can be
+// resolved in.
+func (w *Working) Root() *os.File { return w.root }
+
+// Upper is a descriptor of the overlay's upper directory; nil where the
+// driver has none.
+func (w *Working) Upper() *os.File {
+	if w.scratch == nil {
+		return nil
+	}
+	return w.scratch.Upper
+}
+
+// HasBottom reports whether BeginOptions.Bottom is in effect.
+func (w *Working) HasBottom() bool { return w.bottom != nil }
+
+// FreezeOptions says what the layer's tar stream holds.
+type FreezeOptions struct {
+	// Timestamp sets every modification time (buildah's --timestamp).
+	Timestamp *time.Time
+	// Clamp lowers modification times later than it (SOURCE_DATE_EPOCH).
+	Clamp *time.Time
+	// Omit lists paths that are left out if they are empty (mount points
+	// that were made for the step where there is no Bottom).
+	Omit []string
+}
+
+// Freeze ends the writing, unmounts, and returns the new layer while its
+// commit goes on in the background. Begin can be called on it at once.
+//
+// Descriptors that the caller made of Root (a copier.Root, a step's mount
+// namespace) should be closed before: the unmount happens when the last one
+// is. When Freeze fails, the working root is discarded.
+func (w *Working) Freeze(ctx context.Context, o FreezeOptions) (*Layer, error) {
+	var l *Layer
+	err := errEnded
+	w.end.Do(func() {
+		if err = ctx.Err(); err == nil {
+			l, err = w.freezeOverlay(ctx, o)
+		}
+		if err != nil {
+			_ = w.discard()
+		}
+		w.forget()
+	})
+	return l, err
+}
+
+var errEnded = fmt.Errorf("the working root was frozen or discarded before: %w", define.ErrInvalid)
+
+func (w *Working) forget() {
+	w.space.mu.Lock()
+	delete(w.space.working, w)
+	w.space.mu.Unlock()
+}
+
+func (w *Working) freezeOverlay(ctx context.Context, o FreezeOptions) (*Layer, error) {
+	if err := w.root.Close(); err != nil {
+		return nil, fmt.Errorf("unmounting the working root: %w", err)
+	}
+	w.root = nil
+	s := w.space
+	upper := w.scratch.Upper
+	l := &Layer{parent: w.parent, depth: w.parent.Depth() + 1, dirs: []*os.File{upper}, done: make(chan struct{})}
+	w.scratch.Upper = nil // the layer's from now on
+	w.closeBottom()
+	s.keep(upper)
+	c := &commit{space: s, layer: l, scratch: w.scratch, options: o}
+	s.commits.Go(func() { c.run(w.ctx) })
+	return l, nil
+}
+
+// Discard throws the working root away.
+func (w *Working) Discard() error {
+	var err error
+	w.end.Do(func() {
+		err = w.discard()
+		w.forget()
+	})
+	return err
+}
+
+func (w *Working) discard() error {
+	if w.root != nil {
+		w.root.Close()
+		w.root = nil
+	}
+	w.closeBottom()
+	if w.scratch == nil {
+		return nil
+	}
+	w.scratch.Close()
+	return w.scratch.RemoveAll()
+}

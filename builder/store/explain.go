@@ -1,0 +1,56 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Explain adds to an error of a full, read-only or failing file system what a
+// user needs to know: the path, and how much is free. Other errors, and nil,
+// are returned as they are.
+func Explain(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w (%s)", err, free(path, errors.Is(err, unix.EDQUOT)))
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w (%s is on a read-only file system: remount it, or choose another --root and --runroot)", err, path)
+	case errors.Is(err, unix.EIO):
+		return fmt.Errorf("%w (input/output error below %s: the disk or its file system is failing)", err, path)
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w (raise the limit on open files: ulimit -n)", err)
+	}
+	return err
+}
+
+// free describes the space that is left on the file system of path, or of
+// the nearest directory above it that exists.
+func free(path string, quota bool) string {
+	var st unix.Statfs_t
+	at := path
+	for {
+		err := unix.Statfs(at, &st)
+		if err == nil {
+			break
+		}
+		up := filepath.Dir(at)
+		if !errors.Is(err, fs.ErrNotExist) || up == at {
+			return path
+		}
+		at = up
+	}
+	bytes := st.Bavail * uint64(st.Bsize)
+	switch {
+	case quota:
+		return fmt.Sprintf("%s: the disk quota is used up: remove images, or raise it", path)
+	case st.Files > 0 && st.Ffree == 0:
+		return fmt.Sprintf("%s: no inodes left, see df -i: remove images or the build cache", path)
+	default:
+		return fmt.Sprintf("%s: %d bytes free: remove images or the build cache", path, bytes)
+	}
+}
