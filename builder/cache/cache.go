@@ -42,6 +42,7 @@ type Cache struct {
 	mu      sync.Mutex
 	busy    *os.File // held shared while this process builds
 	indexes map[string]*FileIndex
+	logs    map[string]*slotLog
 }
 
 // layerStore is what the cache needs of containers/storage.
@@ -158,21 +159,30 @@ func (c *Cache) Save(ctx context.Context, s Slot, k *Key, r Result) error {
 		return err
 	}
 	path := recordPath(base, id)
+	isNew, err := writeNew(path, data...)
+	if err == nil && !isNew {
+		err = replaceRecord(base, path, id, r, data)
+	}
+	if err != nil {
+		return fmt.Errorf("build cache: save %x: %w", id[:6], err)
+	}
+	return c.setSlots(base, s, k, false)
+}
+
+// replaceRecord writes a record over another, or over one that was damaged.
+func replaceRecord(base, path string, id [32]byte, r Result, data [][]byte) error {
 	if old, err := openRecord(path, id); err == nil {
 		// A step that was executed again left another layer. Without a
 		// record, nobody would find the old one to remove it.
-		if l := old.result.Layer; l != "" && l != r.Layer && validLayerID(string(l)) {
+		if l := old.result.Layer; l != "" && l != r.Layer {
 			err = addOrphan(base, string(l))
 		}
 		old.close()
 		if err != nil {
-			return fmt.Errorf("build cache: %w", err)
+			return err
 		}
 	}
-	if err := writeFile(base, path, data...); err != nil {
-		return fmt.Errorf("build cache: save %x: %w", id[:6], err)
-	}
-	return setSlots(base, s, k)
+	return writeFile(base, path, data...)
 }
 
 // Seen makes the key the slot's latest without a new record (after a hit).
@@ -185,7 +195,7 @@ func (c *Cache) Seen(ctx context.Context, s Slot, k *Key) error {
 	if err != nil {
 		return err
 	}
-	return setSlots(base, s, k)
+	return c.setSlots(base, s, k, true)
 }
 
 // hold takes the lock that tells Prune that a build is running. The first

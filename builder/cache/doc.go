@@ -15,17 +15,22 @@
 // All lies in the directory "cache" below the store's state directory, which
 // only the store's owner can enter:
 //
-//	records/ab/<62 hex>   one record, named by its key's digest: a header with
+//	records/a/<63 hex>    one record, named by its key's digest: a header with
 //	                      checksums, the Result, then the parts
-//	slots/ab/<62 hex>     a symbolic link whose target is a key in base64url:
-//	                      the latest key of one step of one build
+//	slots/<64 hex>        the latest key of each step of one build, named by
+//	                      the hash of Slot.Build: a log of small entries
+//	slots/any             the latest key of each instruction text of any build
 //	index/<64 hex>        a FileIndex, named by the hash of its name
 //	orphans/<layer>       a layer whose record was replaced, until Prune
 //	tmp/                  files being written
 //	lock                  flock(2), held shared by running builds
 //
-// Files appear by rename, without fsync: a file that a power cut left in
-// pieces fails its checksum and counts as absent. Readers take no lock. The
+// A record that is new is written in place, all that is replaced by rename,
+// nothing with fsync: what is incomplete, or what a power cut left in pieces,
+// fails its checksum and counts as absent. Readers take no lock. The
 // modification time of a record is when it was last used, give or take a
 // minute.
+//
+// Each new file costs an inode, which ext4 may take a millisecond to find
+// where many were deleted in the last minutes: hence one file a step.
 package cache

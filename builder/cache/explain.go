@@ -49,7 +49,7 @@ func (c *Cache) Explain(ctx context.Context, s Slot, k *Key) (Explanation, error
 	if !errors.Is(err, errNoRecord) {
 		return Explanation{}, fmt.Errorf("build cache: explain %x: %w", id[:6], err)
 	}
-	near, err := nearest(base, s, k)
+	near, err := c.nearest(base, s, k)
 	switch {
 	case err != nil:
 		return Explanation{}, err
@@ -77,9 +77,13 @@ type neighbour struct {
 // the same, else the latest with the same instruction text in this build,
 // else the latest of the same place whatever its text, else the latest with
 // the same text in any build. nil when there is none that can be read.
-func nearest(base string, s Slot, k *Key) (*neighbour, error) {
+func (c *Cache) nearest(base string, s Slot, k *Key) (*neighbour, error) {
 	text, hasText := k.value(PartInstruction)
-	place, err := loadNeighbour(base, placeSlot(s), k)
+	slots, err := c.readLog(buildLogPath(base, s))
+	if err != nil {
+		return nil, fmt.Errorf("build cache: %w", err)
+	}
+	place, err := loadNeighbour(base, slots, placeSlot(s), k)
 	if err != nil {
 		return nil, err
 	}
@@ -93,22 +97,25 @@ func nearest(base string, s Slot, k *Key) (*neighbour, error) {
 		}
 	}
 	if hasText {
-		if n, err := loadNeighbour(base, textSlot(s, text), k); n != nil || err != nil {
+		if n, err := loadNeighbour(base, slots, textSlot(text), k); n != nil || err != nil {
 			return n, err
 		}
 	}
 	if place != nil || !hasText {
 		return place, nil
 	}
-	n, err := loadNeighbour(base, anySlot(s, text), k)
+	if slots, err = c.readLog(anyLogPath(base)); err != nil {
+		return nil, fmt.Errorf("build cache: %w", err)
+	}
+	n, err := loadNeighbour(base, slots, anySlot(s, text), k)
 	if n != nil {
 		n.foreign = true
 	}
 	return n, err
 }
 
-func loadNeighbour(base string, slot [32]byte, k *Key) (*neighbour, error) {
-	id, ok := readSlot(base, slot)
+func loadNeighbour(base string, slots map[slotID][32]byte, slot slotID, k *Key) (*neighbour, error) {
+	id, ok := slots[slot]
 	if !ok {
 		return nil, nil
 	}

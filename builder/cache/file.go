@@ -16,11 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func recordPath(base string, id [32]byte) string { return shardPath(base, "records", id) }
-
-func shardPath(base, kind string, id [32]byte) string {
+func recordPath(base string, id [32]byte) string {
 	h := hex.EncodeToString(id[:])
-	return filepath.Join(base, kind, h[:2], h[2:])
+	return filepath.Join(base, "records", h[:1], h[1:])
 }
 
 // validLayerID also makes sure that an ID is a harmless file name.
@@ -53,17 +51,43 @@ func tempName(base string) string {
 // writeFile writes a file that appears complete or not at all.
 func writeFile(base, path string, data ...[]byte) error {
 	tmp := tempName(base)
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC | unix.O_NOFOLLOW
-	fd, err := openFile(tmp, flags)
-	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(filepath.Dir(tmp), 0o700); err != nil {
-			return err
-		}
-		fd, err = openFile(tmp, flags)
-	}
+	fd, err := createFile(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: tmp, Err: err}
 	}
+	if err := writeClose(fd, tmp, data); err != nil {
+		return err
+	}
+	return moveIn(tmp, path)
+}
+
+// writeNew writes a file that does not exist yet, and reports false when it
+// does. Readers may see a part of it: the format must tell.
+func writeNew(path string, data ...[]byte) (bool, error) {
+	fd, err := createFile(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	return true, writeClose(fd, path, data)
+}
+
+// createFile makes the directory that is missing the first time.
+func createFile(path string, flags int) (int, error) {
+	fd, err := openFile(path, flags)
+	if errors.Is(err, unix.ENOENT) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			fd, err = openFile(path, flags)
+		}
+	}
+	return fd, err
+}
+
+// writeClose removes the file when it cannot be written.
+func writeClose(fd int, path string, data [][]byte) error {
+	var err error
 	for _, d := range data {
 		if err = writeAll(fd, d); err != nil {
 			break
@@ -73,10 +97,10 @@ func writeFile(base, path string, data ...[]byte) error {
 		err = cerr
 	}
 	if err != nil {
-		_ = unix.Unlink(tmp)
-		return &os.PathError{Op: "write", Path: tmp, Err: err}
+		_ = unix.Unlink(path)
+		return &os.PathError{Op: "write", Path: path, Err: err}
 	}
-	return moveIn(tmp, path)
+	return nil
 }
 
 // moveIn renames a temporary object to its place, making the directory that
@@ -172,14 +196,7 @@ func setMTime(fd int, t time.Time) error {
 // addOrphan notes a layer that no record names any more.
 func addOrphan(base, layer string) error {
 	path := filepath.Join(base, "orphans", layer)
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW
-	fd, err := openFile(path, flags)
-	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		fd, err = openFile(path, flags)
-	}
+	fd, err := createFile(path, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 	if err != nil {
 		return fmt.Errorf("note layer %s: %w", layer, err)
 	}

@@ -127,7 +127,7 @@ type fieldHash struct {
 }
 
 func newFieldHash(domain string) *fieldHash {
-	f := &fieldHash{h: sha256.New(), buf: make([]byte, 0, 16<<10)}
+	f := &fieldHash{h: sha256.New(), buf: make([]byte, 0, 4<<10)}
 	f.buf = append(f.buf, domain...)
 	return f
 }

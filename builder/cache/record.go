@@ -143,7 +143,7 @@ func openRecord(path string, id [sha256.Size]byte) (*record, error) {
 func (rec *record) read(id [sha256.Size]byte) error {
 	buf := make([]byte, firstRead)
 	n, err := readAt(rec.fd, buf, 0)
-	if errors.Is(err, unix.EISDIR) {
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ESPIPE) { // not a file
 		return errNoRecord
 	}
 	if err != nil {

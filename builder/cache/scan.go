@@ -116,16 +116,7 @@ const staleTemp = time.Hour
 // sweep removes what serves no record any more: slots of removed records,
 // indexes not used, and what dead processes were writing.
 func (p *pruning) sweep() error {
-	err := eachShard(filepath.Join(p.base, "slots"), func(path, _ string) error {
-		buf := make([]byte, 64)
-		n, err := unix.Readlink(path, buf)
-		if err == nil {
-			if id, ok := decodeTarget(buf[:n]); ok && exists(recordPath(p.base, id)) {
-				return nil
-			}
-		}
-		return unlink(path)
-	})
+	err := eachFile(filepath.Join(p.base, "slots"), func(path string, _ fs.DirEntry) error { return p.sweepSlots(path) })
 	if err != nil {
 		return err
 	}
@@ -152,6 +143,37 @@ func (p *pruning) sweep() error {
 		}
 		return unlink(path)
 	})
+}
+
+// sweepSlots takes the slots of removed records out of a log.
+func (p *pruning) sweepSlots(path string) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > 2*maxSlotLog {
+		return unlink(path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	there := make(map[[32]byte]bool)
+	kept := compactSlots(b, len(b), func(key [32]byte) bool {
+		known, ok := there[key]
+		if !ok {
+			known = exists(recordPath(p.base, key))
+			there[key] = known
+		}
+		return known
+	})
+	switch len(kept) {
+	case len(b):
+		return nil
+	case 0:
+		return unlink(path)
+	}
+	return writeFile(p.base, path, kept)
 }
 
 func exists(path string) bool {

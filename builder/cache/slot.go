@@ -2,9 +2,11 @@ package cache
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,93 +25,199 @@ type Slot struct {
 	Instruction string
 }
 
-// A slot file is a symbolic link: the target, a key in base64url, fits into
-// the inode, so that reading it is one system call and writing it touches no
-// data block. Up to three links lead to a key:
+// Slots lie in logs: one log a build, and one for all. Whatever is written
+// is appended, a few microseconds without a new inode; the last entry of a
+// slot counts. A log that has grown is written anew without the entries that
+// no longer count; what another process appends meanwhile is lost, and with
+// it a good explanation, never a hit.
+//
+// Up to three slots lead to a key:
 //
 //	place  the step at this place of this build
 //	text   the step of this build with this instruction text, found again
 //	       when lines were inserted above it
 //	any    the step with this instruction text in any build, for a context
-//	       that lies elsewhere each time (CI)
+//	       that lies elsewhere each time (CI); in the log for all
+type slotID [16]byte
 
-func placeSlot(s Slot) [sha256.Size]byte {
-	return slotID("place", s.Build, s.Stage, strconv.Itoa(s.N), s.Instruction)
-}
+const (
+	// An entry is a slot, a key's digest, and the CRC-32C of both.
+	slotEntry = len(slotID{}) + sha256.Size + 4
+	// maxSlotLog is the size at which a log is written anew; a third of it,
+	// the latest, stays at most.
+	maxSlotLog = 256 << 10
+)
 
-func textSlot(s Slot, text string) [sha256.Size]byte { return slotID("text", s.Build, text) }
+func placeSlot(s Slot) slotID { return newSlotID("place", s.Stage, strconv.Itoa(s.N), s.Instruction) }
 
-func anySlot(s Slot, text string) [sha256.Size]byte { return slotID("any", s.Instruction, text) }
+func textSlot(text string) slotID { return newSlotID("text", text) }
 
-func slotID(fields ...string) [sha256.Size]byte {
+func anySlot(s Slot, text string) slotID { return newSlotID("any", s.Instruction, text) }
+
+func newSlotID(fields ...string) slotID {
 	h := newFieldHash("strata cache slot 1\n")
 	for _, f := range fields {
 		h.field(f)
 	}
-	return h.sum()
+	sum := h.sum()
+	return slotID(sum[:len(slotID{})])
 }
 
-// setSlots makes all of the step's slots lead to the key.
-func setSlots(base string, s Slot, k *Key) error {
-	target := encodeTarget(k.id())
-	ids := [][sha256.Size]byte{placeSlot(s)}
-	if text, ok := k.value(PartInstruction); ok {
-		ids = append(ids, textSlot(s, text), anySlot(s, text))
-	}
-	for _, id := range ids {
-		if err := setSlot(base, shardPath(base, "slots", id), target); err != nil {
-			return fmt.Errorf("build cache: note the latest key of a step: %w", err)
+func buildLogPath(base string, s Slot) string {
+	h := newFieldHash("strata cache build 1\n")
+	h.field(s.Build)
+	sum := h.sum()
+	return filepath.Join(base, "slots", hex.EncodeToString(sum[:]))
+}
+
+func anyLogPath(base string) string { return filepath.Join(base, "slots", "any") }
+
+// setSlots makes the step's slots lead to the key. When onlyChanges is set,
+// it first looks whether they do already.
+func (c *Cache) setSlots(base string, s Slot, k *Key, onlyChanges bool) error {
+	id, log := k.id(), buildLogPath(base, s)
+	text, hasText := k.value(PartInstruction)
+	if onlyChanges {
+		slots, err := c.readLog(log)
+		if err != nil {
+			return fmt.Errorf("build cache: %w", err)
 		}
+		if slots[placeSlot(s)] == id && (!hasText || slots[textSlot(text)] == id) {
+			return nil
+		}
+	}
+	entries := appendSlot(nil, placeSlot(s), id)
+	if hasText {
+		entries = appendSlot(entries, textSlot(text), id)
+	}
+	err := appendLog(base, log, entries)
+	if err == nil && hasText {
+		err = appendLog(base, anyLogPath(base), appendSlot(nil, anySlot(s, text), id))
+	}
+	if err != nil {
+		return fmt.Errorf("build cache: note the latest key of a step: %w", err)
 	}
 	return nil
 }
 
-func setSlot(base, path, target string) error {
-	buf := make([]byte, len(target)+1)
-	n, err := unix.Readlink(path, buf)
-	if err == nil && string(buf[:n]) == target {
-		return nil
+func appendSlot(b []byte, slot slotID, key [sha256.Size]byte) []byte {
+	start := len(b)
+	b = append(b, slot[:]...)
+	b = append(b, key[:]...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// decodeSlots calls f for each sound entry. After damage (a write that was
+// cut short) it goes on at the next sound entry.
+func decodeSlots(b []byte, f func(slotID, [sha256.Size]byte)) {
+	const sum = slotEntry - 4
+	for len(b) >= slotEntry {
+		if crc32.Checksum(b[:sum], castagnoli) != binary.LittleEndian.Uint32(b[sum:]) {
+			b = b[1:]
+			continue
+		}
+		f(slotID(b[:len(slotID{})]), [sha256.Size]byte(b[len(slotID{}):sum]))
+		b = b[slotEntry:]
 	}
-	if errors.Is(err, unix.ENOENT) {
-		err = unix.Symlink(target, path)
-		if errors.Is(err, unix.ENOENT) {
-			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-				err = unix.Symlink(target, path)
+}
+
+// slotLog is a log as this process last read it.
+type slotLog struct {
+	ino   uint64
+	size  int64
+	slots map[slotID][sha256.Size]byte
+}
+
+// readLog returns the slots of a log, reading only what was appended since
+// the last time. A log that is missing has none.
+func (c *Cache) readLog(path string) (map[slotID][sha256.Size]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fd, err := openFile(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+		return nil, nil
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil
+	}
+	log := c.logs[path]
+	if log == nil || log.ino != st.Ino || st.Size < log.size {
+		log = &slotLog{ino: st.Ino}
+	}
+	if log.size == st.Size && log.slots != nil {
+		return log.slots, nil
+	}
+	// Appends are small: a file beyond twice the limit is not ours.
+	b := make([]byte, min(st.Size-log.size, 2*maxSlotLog))
+	n, err := readAt(fd, b, log.size)
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	// The map that was handed out is not written to again.
+	slots := make(map[slotID][sha256.Size]byte, len(log.slots)+n/slotEntry)
+	for slot, id := range log.slots {
+		slots[slot] = id
+	}
+	decodeSlots(b[:n], func(slot slotID, id [sha256.Size]byte) { slots[slot] = id })
+	if c.logs == nil {
+		c.logs = make(map[string]*slotLog)
+	}
+	c.logs[path] = &slotLog{ino: st.Ino, size: log.size + int64(n), slots: slots}
+	return slots, nil
+}
+
+func appendLog(base, path string, entries []byte) error {
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_APPEND | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	fd, err := createFile(path, flags)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := writeAll(fd, entries); err != nil {
+		return &os.PathError{Op: "append", Path: path, Err: err}
+	}
+	size, err := unix.Seek(fd, 0, unix.SEEK_CUR)
+	if err != nil || size < maxSlotLog {
+		return err
+	}
+	b := make([]byte, size)
+	n, err := readAt(fd, b, 0)
+	if err != nil {
+		return &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return writeFile(base, path, compactSlots(b[:n], maxSlotLog/3, func([sha256.Size]byte) bool { return true }))
+}
+
+// compactSlots keeps the last entry of each slot whose key is wanted, and of
+// those the latest, up to limit bytes.
+func compactSlots(b []byte, limit int, wanted func(key [sha256.Size]byte) bool) []byte {
+	type entry struct {
+		slot slotID
+		key  [sha256.Size]byte
+	}
+	var all []entry
+	decodeSlots(b, func(slot slotID, key [sha256.Size]byte) { all = append(all, entry{slot, key}) })
+	seen := make(map[slotID]bool, len(all))
+	var kept []entry // latest first
+	for i := len(all) - 1; i >= 0 && (len(kept)+1)*slotEntry <= limit; i-- {
+		if e := all[i]; !seen[e.slot] {
+			seen[e.slot] = true
+			if wanted(e.key) {
+				kept = append(kept, e)
 			}
 		}
-		if !errors.Is(err, unix.EEXIST) {
-			return err
-		}
 	}
-	tmp := tempName(base)
-	err = unix.Symlink(target, tmp)
-	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(filepath.Dir(tmp), 0o700); err == nil {
-			err = unix.Symlink(target, tmp)
-		}
+	var out []byte
+	for i := len(kept) - 1; i >= 0; i-- {
+		out = appendSlot(out, kept[i].slot, kept[i].key)
 	}
-	if err != nil {
-		return &os.LinkError{Op: "symlink", Old: target, New: tmp, Err: err}
-	}
-	return moveIn(tmp, path)
-}
-
-// readSlot returns the key that a slot leads to.
-func readSlot(base string, slot [sha256.Size]byte) (id [sha256.Size]byte, ok bool) {
-	buf := make([]byte, 64)
-	n, err := unix.Readlink(shardPath(base, "slots", slot), buf)
-	if err != nil {
-		return id, false
-	}
-	return decodeTarget(buf[:n])
-}
-
-func encodeTarget(id [sha256.Size]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
-
-func decodeTarget(b []byte) (id [sha256.Size]byte, ok bool) {
-	if base64.RawURLEncoding.DecodedLen(len(b)) != len(id) {
-		return id, false
-	}
-	n, err := base64.RawURLEncoding.Decode(id[:], b)
-	return id, err == nil && n == len(id)
+	return out
 }

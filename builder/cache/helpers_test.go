@@ -1,0 +1,195 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+	"go.podman.io/storage"
+)
+
+// memoryStore is a layerStore that refuses what containers/storage refuses.
+type memoryStore struct {
+	mu         sync.Mutex
+	layers     map[string]storage.Layer
+	images     map[string]string // ID to top layer
+	mapped     []string
+	containers []string
+	deleted    []string
+	failDelete error
+}
+
+func newMemoryStore() *memoryStore {
+	return &memoryStore{layers: map[string]storage.Layer{}, images: map[string]string{}}
+}
+
+func (m *memoryStore) add(parent, id define.LayerID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.layers[string(id)] = storage.Layer{ID: string(id), Parent: string(parent), UncompressedSize: 100}
+}
+
+func (m *memoryStore) Layer(id string) (*storage.Layer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for known, l := range m.layers {
+		if len(id) > 3 && len(known) >= len(id) && known[:len(id)] == id || slices.Contains(l.Names, id) {
+			return &l, nil
+		}
+	}
+	return nil, storage.ErrLayerUnknown
+}
+
+func (m *memoryStore) Layers() ([]storage.Layer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.layers)), nil
+}
+
+func (m *memoryStore) Images() ([]storage.Image, error) {
+	var list []storage.Image
+	for id, top := range m.images {
+		list = append(list, storage.Image{ID: id, TopLayer: top, MappedTopLayers: m.mapped})
+	}
+	return list, nil
+}
+
+func (m *memoryStore) Containers() ([]storage.Container, error) {
+	var list []storage.Container
+	for _, l := range m.containers {
+		list = append(list, storage.Container{LayerID: l})
+	}
+	return list, nil
+}
+
+func (m *memoryStore) DeleteLayer(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failDelete != nil {
+		return m.failDelete
+	}
+	if _, ok := m.layers[id]; !ok {
+		return storage.ErrLayerUnknown
+	}
+	for _, l := range m.layers {
+		if l.Parent == id {
+			return fmt.Errorf("used by layer %s: %w", l.ID, storage.ErrLayerHasChildren)
+		}
+	}
+	for _, top := range m.images {
+		if top == id {
+			return storage.ErrLayerUsedByImage
+		}
+	}
+	if slices.Contains(m.containers, id) {
+		return storage.ErrLayerUsedByContainer
+	}
+	delete(m.layers, id)
+	m.deleted = append(m.deleted, id)
+	return nil
+}
+
+// clock is a time that tests move.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// newCache makes a cache in a temporary directory, over a store in memory.
+func newCache(tb testing.TB) (*Cache, *memoryStore, *clock) {
+	tb.Helper()
+	dir, ms, clk := tb.TempDir(), newMemoryStore(), &clock{t: time.Now()}
+	c := openAt(dir, ms, clk)
+	tb.Cleanup(func() { _ = c.Close() })
+	return c, ms, clk
+}
+
+func openAt(dir string, ms layerStore, clk *clock) *Cache {
+	return &Cache{layers: ms, state: func() (string, error) { return dir, nil }, now: clk.now}
+}
+
+func layerID(name string) define.LayerID {
+	sum := sha256.Sum256([]byte(name))
+	return define.LayerID(hex.EncodeToString(sum[:]))
+}
+
+func key(pairs ...string) *Key {
+	k := &Key{}
+	for i := 0; i < len(pairs); i += 2 {
+		k.Add(pairs[i], pairs[i+1])
+	}
+	return k
+}
+
+func manyFiles(n int) []copier.FileDigest {
+	files := make([]copier.FileDigest, n)
+	for i := range files {
+		name := fmt.Sprintf("src/dir%03d/file%05d.txt", i/100, i)
+		files[i] = copier.FileDigest{Path: name, Digest: digest.FromString(name)}
+	}
+	return files
+}
+
+func save(tb testing.TB, c *Cache, s Slot, k *Key, r Result) {
+	tb.Helper()
+	if err := c.Save(context.Background(), s, k, r); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func lookup(tb testing.TB, c *Cache, k *Key) (*Result, bool) {
+	tb.Helper()
+	r, ok, err := c.Lookup(context.Background(), k)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if ok != (r != nil) {
+		tb.Fatalf("hit %v with result %v", ok, r)
+	}
+	return r, ok
+}
+
+func path(c *Cache, k *Key) string {
+	base, _ := c.dir()
+	return recordPath(base, k.id())
+}
+
+// count returns how many files and links a part of the cache holds.
+func count(tb testing.TB, c *Cache, kind string) int {
+	tb.Helper()
+	base, _ := c.dir()
+	n := 0
+	err := filepath.WalkDir(filepath.Join(base, kind), func(_ string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return ignoreMissing(err)
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
