@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
 
@@ -130,13 +131,18 @@ func (p *pattern) compile(text string) (err error) {
 	if p.one, err = patternmatcher.New([]string{guardSign(positive)}); err != nil || len(p.one.Patterns()) != 1 {
 		return fmt.Errorf("bad pattern %q", clip(text))
 	}
-	if _, err := p.match("probe"); err != nil {
-		return fmt.Errorf("bad pattern %q", clip(text))
-	}
 	if n := strings.IndexAny(positive, `*?[]\^`); n >= 0 {
 		p.literal = positive[:n]
 	} else {
 		p.literal, p.exact = positive, true
+		return nil
+	}
+	// The library would print about these bytes, and never match them.
+	if !utf8.ValidString(positive) {
+		return fmt.Errorf("pattern %q has wildcards and is not UTF-8", clip(text))
+	}
+	if _, err := p.one.MatchesUsingParentResult("probe", false); err != nil { //nolint:staticcheck // see match
+		return fmt.Errorf("bad pattern %q", clip(text))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -33,7 +32,6 @@ func Parse(name string, content []byte, contexts ...string) (*File, error) {
 	b := &fileBuilder{
 		file:     &File{Name: name, Escape: tree.EscapeToken, contexts: map[string]bool{}},
 		prepared: prepared,
-		valid:    utf8.Valid(content),
 		content:  content,
 	}
 	for _, c := range contexts {
@@ -126,10 +124,16 @@ func keywordAt(content []byte, line int) string {
 		content = content[:i]
 	}
 	word, _ := splitKeyword(string(content))
-	if _, ok := command.Commands[word]; ok {
+	if known(word) {
 		return strings.ToUpper(word)
 	}
 	return ""
+}
+
+// known reports whether a word in lower case is a keyword.
+func known(word string) bool {
+	_, ok := command.Commands[word]
+	return ok
 }
 
 // typed converts a node to BuildKit's typed form.
@@ -147,7 +151,6 @@ type fileBuilder struct {
 	file     *File
 	prepared *scanned
 	content  []byte
-	valid    bool // the content is valid UTF-8
 	lint     *linter.Linter
 }
 
@@ -157,11 +160,6 @@ func (b *fileBuilder) add(node *parser.Node) error {
 	ins := Instruction{
 		Keyword: strings.ToUpper(node.Value), Text: strings.TrimSpace(node.Original),
 		File: f.Name, Line: node.StartLine, node: node,
-	}
-	if !b.valid {
-		if err := b.checkUTF8(ins); err != nil {
-			return err
-		}
 	}
 	v, err := parseNode(&ins, b.lint)
 	if err != nil {
@@ -201,7 +199,7 @@ func (b *fileBuilder) addStage(ins Instruction, s *instructions.Stage) error {
 
 // parseNode fills in ins.Command, or returns the *instructions.Stage of FROM.
 func parseNode(ins *Instruction, lint *linter.Linter) (any, error) {
-	if _, ok := command.Commands[strings.ToLower(ins.Keyword)]; !ok {
+	if !known(strings.ToLower(ins.Keyword)) {
 		bad := *ins
 		bad.Keyword = quoteWord(ins.Keyword)
 		return nil, bad.Errorf("unknown instruction%s", orNearest(ins.Keyword, keywords()))
@@ -215,35 +213,6 @@ func parseNode(ins *Instruction, lint *linter.Linter) (any, error) {
 	}
 	ins.Command, _ = v.(instructions.Command)
 	return v, nil
-}
-
-// checkUTF8 finds the line and column of invalid UTF-8 in an instruction.
-// Comments may hold anything; heredocs of RUN are handed on as bytes.
-func (b *fileBuilder) checkUTF8(ins Instruction) error {
-	bad := !utf8.ValidString(ins.node.Original)
-	for _, h := range ins.node.Heredocs {
-		bad = bad || ins.Keyword != "RUN" && !utf8.ValidString(h.Content)
-	}
-	if !bad {
-		return nil
-	}
-	lines := bytes.Split(b.content, []byte("\n"))
-	for n := ins.node.StartLine; n <= ins.node.EndLine && n <= len(lines); n++ {
-		line := lines[n-1]
-		if utf8.Valid(line) || bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
-			continue
-		}
-		column := 1
-		for len(line) > 0 {
-			r, size := utf8.DecodeRune(line)
-			if r == utf8.RuneError && size == 1 {
-				ins.Line = n
-				return ins.Errorf("byte 0x%02x in column %d is not UTF-8; save the file as UTF-8", line[0], column)
-			}
-			line, column = line[size:], column+1
-		}
-	}
-	return ins.Errorf("holds bytes that are not UTF-8; save the file as UTF-8")
 }
 
 // finish makes the checks that need the whole file.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -52,8 +53,9 @@ func (s *scanned) line(n int) int {
 // comments, directives, continued lines and heredocs, nothing else.
 type scanner struct {
 	name       string
-	rest       []byte
-	number     int // of the line last read
+	content    []byte
+	rest       []byte // of content
+	number     int    // of the line last read
 	long       bool
 	out        bytes.Buffer
 	directives parser.DirectiveParser
@@ -65,7 +67,7 @@ type scanner struct {
 
 // scan checks content and prepares it for BuildKit's parser.
 func scan(name string, content []byte) (*scanned, error) {
-	s := &scanner{name: name, rest: content, long: hasLongLine(content)}
+	s := &scanner{name: name, content: content, rest: content, long: hasLongLine(content)}
 	s.setEscape('\\')
 	for len(s.rest) > 0 {
 		if err := s.instruction(); err != nil {
@@ -165,10 +167,40 @@ func (s *scanner) instruction() error {
 		text, end = s.trimContinuation(line)
 		logical = append(logical, text...)
 	}
+	if !utf8.Valid(logical) {
+		return s.notUTF8(start)
+	}
 	if s.count++; s.count > MaxInstructions {
 		return s.errorf(start, "", "more than %d instructions; split the file into several builds", MaxInstructions)
 	}
 	return s.heredocs(start, string(logical))
+}
+
+// notUTF8 names the first byte of the instruction from line start on that is
+// not UTF-8. Comments and heredocs may hold anything.
+func (s *scanner) notUTF8(start int) error {
+	rest := s.content
+	keyword := ""
+	for n := 1; n <= s.number; n++ {
+		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		rest = after
+		if n == start {
+			if word, _ := splitKeyword(string(line)); known(word) {
+				keyword = strings.ToUpper(word)
+			}
+		}
+		if n < start || utf8.Valid(line) || bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
+			continue
+		}
+		for column := 1; len(line) > 0; column++ {
+			r, size := utf8.DecodeRune(line)
+			if r == utf8.RuneError && size == 1 {
+				return s.errorf(n, keyword, "byte 0x%02x in column %d is not UTF-8; save the file as UTF-8", line[0], column)
+			}
+			line = line[size:]
+		}
+	}
+	return s.errorf(start, keyword, "holds bytes that are not UTF-8; save the file as UTF-8")
 }
 
 func (s *scanner) directive(line []byte) error {
