@@ -17,7 +17,16 @@ import (
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/reexec"
 )
+
+// The store's vfs driver copies layers in a process of its own: this one.
+func TestMain(m *testing.M) {
+	if reexec.Init() {
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // memoryStore is a layerStore that refuses what containers/storage refuses.
 type memoryStore struct {

@@ -65,24 +65,14 @@ func parseSHA256(v string) (sum [32]byte, ok bool) {
 	if len(v) != len(sha256Prefix)+64 || !strings.HasPrefix(v, sha256Prefix) {
 		return sum, false
 	}
-	for i := range sum {
-		hi, lo := hexDigit(v[len(sha256Prefix)+2*i]), hexDigit(v[len(sha256Prefix)+2*i+1])
-		if hi|lo > 15 {
-			return sum, false
-		}
-		sum[i] = hi<<4 | lo
+	text := v[len(sha256Prefix):]
+	if strings.ContainsAny(text, "ABCDEF") {
+		return sum, false
 	}
-	return sum, true
-}
-
-func hexDigit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 255
+	var in [2 * len(sum)]byte
+	copy(in[:], text)
+	_, err := hex.Decode(sum[:], in[:])
+	return sum, err == nil
 }
 
 // decodeParts is the inverse; count is the number of parts there must be.
