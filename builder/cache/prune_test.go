@@ -250,8 +250,14 @@ func TestPruneNothing(t *testing.T) {
 
 // The same against containers/storage itself.
 func TestPruneStore(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
+	conf := filepath.Join(dir, "storage.conf")
+	if err := os.WriteFile(conf, []byte("[storage]\ndriver = \"vfs\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing of the user's counts, and nothing is made outside dir.
+	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
 	st, err := store.Open(context.Background(), store.Options{
 		Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: "vfs",
 	})
@@ -281,6 +287,9 @@ func TestPruneStore(t *testing.T) {
 			parent = string(layerID(parent))
 		}
 		if _, err := raw.CreateLayer(string(layerID(name)), parent, names, "", true, nil); err != nil {
+			if os.Getuid() != 0 {
+				t.Skipf("no layers without root here: %v", err)
+			}
 			t.Fatal(err)
 		}
 	}
