@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/stratabuild/strata/builder/store"
 	"go.podman.io/storage"
 	drivers "go.podman.io/storage/drivers"
+	"golang.org/x/sys/unix"
 )
 
 // commit takes one frozen layer into the store, in the background. Reading
@@ -65,12 +67,22 @@ func (c *commit) digest(ctx context.Context) (*summary, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	return c.stream(ctx).digest(ctx)
+}
+
+func (c *commit) stream(ctx context.Context) *tarStream {
+	s := c.space
 	t := &tarStream{
 		root: c.layer.dirs[0], userXattr: s.st.UserXattr(),
 		timestamp: c.options.Timestamp, clamp: c.options.Clamp,
-		lower: func() (*os.File, error) { return s.mountReadOnly(ctx, c.layer.parent) },
 	}
-	return t.digest(ctx)
+	if c.layer.parent != nil {
+		t.lower = func() (*os.File, error) { return s.mountReadOnly(ctx, c.layer.parent) }
+	}
+	if _, dir, err := s.ws.Dir(ctx); err == nil {
+		t.spill = dir
+	}
+	return t
 }
 
 // adopt renames the upper directory into the store.
@@ -101,8 +113,31 @@ func (c *commit) adopt(ctx context.Context, parent, info Info, sum *summary) err
 		},
 		DiffOptions: &drivers.ApplyDiffWithDifferOpts{},
 	})
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, storage.ErrNotSupported) {
+		return c.unpack(ctx, parent, info)
+	}
 	if err != nil {
 		return fmt.Errorf("taking layer %s into the store: %w", info.ID, store.Explain(s.st.Raw().GraphRoot(), err))
 	}
 	return nil
+}
+
+// unpack is adopt for a store that turns out not to take directories: the
+// upper is read again and unpacked as a layer.
+func (c *commit) unpack(ctx context.Context, parent, info Info) error {
+	r, w := io.Pipe()
+	go func() {
+		t := c.stream(ctx)
+		t.out = w
+		sum, err := t.digest(ctx)
+		if err == nil {
+			sum.Close()
+			if sum.Digest != info.DiffID {
+				err = fmt.Errorf("layer %s changed between two readings", info.ID)
+			}
+		}
+		w.CloseWithError(err)
+	}()
+	defer r.Close()
+	return c.space.put(parent.ID, info, r)
 }

@@ -51,6 +51,9 @@ type Layer struct {
 	// is renamed. A layer opened from the store has none until it is needed.
 	dirs   []*os.File
 	stored bool // opened from the store, not made by the Space
+	// special says that the store's driver must mount the layer: ids are
+	// mapped, or the content lies in a composefs image.
+	special bool
 
 	done chan struct{} // closed when info and err are set
 	info Info

@@ -40,4 +40,3 @@ func newStore(t testing.TB, driver string) *store.Store {
 
 // in returns a path below a root by descriptor.
 func in(f *os.File, name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name) }
-

@@ -77,6 +77,7 @@ func (s *Space) Open(ctx context.Context, id define.LayerID) (*Layer, error) {
 	for i := len(chainUp) - 1; i >= 0; i-- {
 		l := chainUp[i]
 		n := &Layer{parent: top, depth: top.Depth() + 1, stored: true, done: make(chan struct{})}
+		n.special = len(l.UIDMap) > 0 || len(l.GIDMap) > 0
 		n.info = Info{ID: define.LayerID(l.ID), DiffID: l.UncompressedDigest, Size: l.UncompressedSize}
 		switch {
 		case l.UncompressedDigest == "":
@@ -101,7 +102,26 @@ func (s *Space) pin(ctx context.Context, l *Layer) error {
 	if err := s.ws.Pin(ctx, base.info.ID); err != nil {
 		return err
 	}
+	if ok, _ := s.st.ZeroCopy(); !ok {
+		return nil // the directories are of no use
+	}
 	return s.openDirs(base)
+}
+
+// viaStorage reports whether working roots and views of the chain must be
+// made by the store's own driver. The chain has been pinned.
+func (s *Space) viaStorage(l *Layer) bool {
+	if ok, _ := s.st.ZeroCopy(); !ok {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ; l != nil; l = l.parent {
+		if l.special {
+			return true
+		}
+	}
+	return false
 }
 
 // openDirs opens the directories of a chain of the store.
@@ -125,6 +145,9 @@ func (s *Space) openDirs(base *Layer) error {
 		}
 		if l.dirs, err = s.openDiff(paths[i]); err != nil {
 			return fmt.Errorf("layer %s: %w", l.info.ID, err)
+		}
+		if err := unix.Access(filepath.Join(filepath.Dir(paths[i]), "composefs-data"), unix.F_OK); err == nil {
+			l.special = true
 		}
 	}
 	return nil

@@ -40,10 +40,7 @@ type tarStream struct {
 	out io.Writer
 	// spill is the directory for a large tar-split record; may be nil.
 	spill *os.File
-	// plain leaves whiteouts and tar-split out: the tree is no upper.
-	keep bool
-
-	dirs dirTable
+	dirs  dirTable
 }
 
 // summary is what one reading of an upper yields.
@@ -266,12 +263,12 @@ func (t *tarStream) openFile(e *entry) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("opening %q: %w", e.name, err)
 	}
-	marks := overlayMarks{}
+	var marks overlayMarks
 	if e.xattrs, marks, err = readXattrs(fd, t.userXattr); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("reading the extended attributes of %q: %w", e.name, err)
 	}
-	if marks.whiteout && e.size == 0 && !t.keep {
+	if marks.whiteout && e.size == 0 {
 		e.makeWhiteout()
 	}
 	return fd, nil

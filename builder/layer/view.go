@@ -2,15 +2,17 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 )
 
 // View is a readable root of a chain.
 type View struct {
-	space *Space
-	root  *os.File
-	end   sync.Once
+	space   *Space
+	root    *os.File
+	managed *managed // what is mounted by way of the store, if so
+	end     sync.Once
 }
 
 // View makes the chain readable; nil gives an empty directory. The layers
@@ -24,7 +26,12 @@ func (s *Space) View(ctx context.Context, l *Layer) (*View, error) {
 	}
 	v := &View{space: s}
 	var err error
-	if v.root, err = s.mountReadOnly(ctx, l); err != nil {
+	if s.viaStorage(l) {
+		err = s.viewManaged(ctx, l, v)
+	} else {
+		v.root, err = s.mountReadOnly(ctx, l)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -33,7 +40,8 @@ func (s *Space) View(ctx context.Context, l *Layer) (*View, error) {
 	return v, nil
 }
 
-// Root is a descriptor of the merged root: a detached read-only mount.
+// Root is a descriptor of the merged root: a detached read-only mount, or the
+// only layer's directory (driver vfs, the empty root).
 func (v *View) Root() *os.File { return v.root }
 
 // Close releases the view.
@@ -44,6 +52,9 @@ func (v *View) Close() error {
 		delete(v.space.views, v)
 		v.space.mu.Unlock()
 		err = v.root.Close()
+		if v.managed != nil {
+			err = errors.Join(err, v.managed.remove())
+		}
 	})
 	return err
 }

@@ -35,8 +35,15 @@ type walker struct {
 	uids, gids map[uint32]struct{}
 	reserved   []string // names that begin with .wh.
 	below      *os.File // what is below the upper, once needed
-	buf        []byte   // for getdents64(2)
+	lister
 }
+
+// lister reads directories.
+type lister struct {
+	buf []byte // for getdents64(2)
+}
+
+func newLister() lister { return lister{buf: make([]byte, 32<<10)} }
 
 // frame is a directory on the way from the root to where the walker is.
 type frame struct {
@@ -54,7 +61,7 @@ func newWalker(t *tarStream, ctx context.Context, ordered, work chan<- *batch) *
 	return &walker{
 		tarStream: t, ctx: ctx, ordered: ordered, work: work,
 		links: map[uint64]string{}, uids: map[uint32]struct{}{}, gids: map[uint32]struct{}{},
-		buf: make([]byte, 32<<10),
+		lister: newLister(),
 	}
 }
 
@@ -99,10 +106,10 @@ func (w *walker) directory(f *frame) error {
 
 // names reads and sorts a directory. The strings end with a NUL, which makes
 // them ready for system calls, and does not change their order.
-func (w *walker) names(fd int) ([]string, error) {
+func (l lister) names(fd int) ([]string, error) {
 	var names []string
 	for {
-		n, err := unix.Getdents(fd, w.buf)
+		n, err := unix.Getdents(fd, l.buf)
 		if err == unix.EINTR {
 			continue
 		}
@@ -112,7 +119,7 @@ func (w *walker) names(fd int) ([]string, error) {
 		if n == 0 {
 			break
 		}
-		names = parseDirents(names, string(w.buf[:n]))
+		names = parseDirents(names, string(l.buf[:n]))
 	}
 	slices.Sort(names)
 	return names, nil
@@ -162,7 +169,7 @@ func (w *walker) member(f *frame, name string) error {
 		uid: int64(st.Uid), gid: int64(st.Gid), mtime: w.mtime(st.Mtime.Sec),
 	}
 	kind := st.Mode & unix.S_IFMT
-	whiteout := kind == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0 && !w.keep
+	whiteout := kind == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0
 	switch {
 	case whiteout:
 		return w.whiteout(f, &e)
@@ -173,7 +180,7 @@ func (w *walker) member(f *frame, name string) error {
 		return nil
 	case kind == unix.S_IFSOCK:
 		// Of no use without its process; neither docker nor podman keeps one.
-		if err := unix.Unlinkat(f.dir.fd, base, 0); err != nil {
+		if err := unlinkKeepingTime(f.dir.fd, base, false); err != nil {
 			return fmt.Errorf("removing the socket /%s: %w", e.name, err)
 		}
 		return nil
@@ -232,14 +239,12 @@ func (w *walker) whiteout(f *frame, e *entry) error {
 		return err
 	}
 	if !exists {
-		if err := unix.Unlinkat(f.dir.fd, e.base, 0); err != nil {
+		if err := unlinkKeepingTime(f.dir.fd, e.base, false); err != nil {
 			return fmt.Errorf("removing the empty deletion /%s: %w", e.name, err)
 		}
 		return nil
 	}
-	e.dir = f.dir // for makeWhiteout; nothing is opened
 	e.makeWhiteout()
-	e.dir = nil
 	return w.add(f, *e)
 }
 
@@ -266,7 +271,7 @@ func (w *walker) subdirectory(f *frame, name string, e *entry) error {
 	if err := w.add(f, *e); err != nil {
 		return err
 	}
-	if marks.opaque && !w.keep {
+	if marks.opaque {
 		_, isDir, err := w.lowerHas(f, e.base)
 		if err != nil {
 			return err

@@ -32,7 +32,11 @@ func (s *Space) Begin(ctx context.Context, parent *Layer, o BeginOptions) (*Work
 	if err := s.pin(ctx, parent); err != nil {
 		return nil, err
 	}
-	if err := w.beginOverlay(ctx, o); err != nil {
+	begin := w.beginOverlay
+	if s.viaStorage(parent) {
+		begin = w.beginManaged
+	}
+	if err := begin(ctx, o); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -63,6 +67,7 @@ type Working struct {
 	scratch *overlay.Scratch
 	root    *os.File
 	bottom  *os.File
+	managed *managed // in place of scratch where a directory cannot be adopted
 
 	end sync.Once
 }
@@ -163,7 +168,11 @@ func (w *Working) Freeze(ctx context.Context, o FreezeOptions) (*Layer, error) {
 	err := errEnded
 	w.end.Do(func() {
 		if err = ctx.Err(); err == nil {
-			l, err = w.freezeOverlay(ctx, o)
+			if w.managed != nil {
+				l, err = w.freezeManaged(o)
+			} else {
+				l, err = w.freezeOverlay(ctx, o)
+			}
 		}
 		if err != nil {
 			_ = w.discard()
@@ -187,14 +196,42 @@ func (w *Working) freezeOverlay(ctx context.Context, o FreezeOptions) (*Layer, e
 	}
 	w.root = nil
 	s := w.space
-	upper := w.scratch.Upper
-	l := &Layer{parent: w.parent, depth: w.parent.Depth() + 1, dirs: []*os.File{upper}, done: make(chan struct{})}
-	w.scratch.Upper = nil // the layer's from now on
+	if err := w.settle(ctx, w.scratch.Upper, &o); err != nil {
+		return nil, err
+	}
 	w.closeBottom()
-	s.keep(upper)
-	c := &commit{space: s, layer: l, scratch: w.scratch, options: o}
-	s.commits.Go(func() { c.run(w.ctx) })
-	return l, nil
+	scratch := w.scratch
+	w.scratch = nil // the commit's from now on
+	return s.commitUpper(w.ctx, w.parent, scratch, o), nil
+}
+
+// commitUpper makes the frozen upper of a scratch directory a layer on top of
+// parent, and commits it in the background.
+func (s *Space) commitUpper(ctx context.Context, parent *Layer, scratch *overlay.Scratch, o FreezeOptions) *Layer {
+	l := &Layer{parent: parent, depth: parent.Depth() + 1, dirs: []*os.File{scratch.Upper}, done: make(chan struct{})}
+	s.keep(scratch.Upper)
+	scratch.Upper = nil
+	c := &commit{space: s, layer: l, scratch: scratch, options: o}
+	s.commits.Go(func() { c.run(ctx) })
+	return l
+}
+
+// settle does to the upper what must be done before later steps see it.
+func (w *Working) settle(ctx context.Context, upper *os.File, o *FreezeOptions) error {
+	below := &lowerView{}
+	if w.parent != nil {
+		below.mount = func() (*os.File, error) { return w.space.mountReadOnly(ctx, w.parent) }
+	}
+	defer below.close()
+	if w.bottom != nil {
+		if err := hideBottom(upper, w.bottom, below); err != nil {
+			return err
+		}
+	}
+	if err := omitEmpty(upper, o.Omit, below); err != nil {
+		return err
+	}
+	return settleTimes(upper, o)
 }
 
 // Discard throws the working root away.
@@ -213,6 +250,11 @@ func (w *Working) discard() error {
 		w.root = nil
 	}
 	w.closeBottom()
+	if w.managed != nil {
+		m := w.managed
+		w.managed = nil
+		return m.remove()
+	}
 	if w.scratch == nil {
 		return nil
 	}

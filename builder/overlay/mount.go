@@ -183,4 +183,3 @@ func explain(what string, err error, log string) error {
 	}
 	return fmt.Errorf("overlay mount: %s: %w%s", what, err, log)
 }
-

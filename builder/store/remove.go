@@ -59,7 +59,7 @@ func (r *remover) remove(at int, name string, depth int) error {
 		if st.Nlink == 1 {
 			r.bytes += st.Blocks * 512
 		}
-		return r.unlink(at, name, st.Mode, 0)
+		return r.unlink(at, name, 0)
 	}
 	if depth > maxRemoveDepth {
 		r.moved++
@@ -72,7 +72,7 @@ func (r *remover) remove(at int, name string, depth int) error {
 	if err := r.empty(at, name, depth); err != nil {
 		return err
 	}
-	return r.unlink(at, name, st.Mode, unix.AT_REMOVEDIR)
+	return r.unlink(at, name, unix.AT_REMOVEDIR)
 }
 
 // empty removes all that is in the directory name.
@@ -116,12 +116,10 @@ func (r *remover) empty(at int, name string, depth int) error {
 
 // unlink removes one name; when that is not permitted, it takes the immutable
 // and append-only flags off the object and off its directory and tries again.
-func (r *remover) unlink(at int, name string, mode uint32, flags int) error {
+func (r *remover) unlink(at int, name string, flags int) error {
 	err := unix.Unlinkat(at, name, flags)
 	if errors.Is(err, unix.EPERM) {
-		if t := mode & unix.S_IFMT; t == unix.S_IFREG || t == unix.S_IFDIR {
-			clearFlagsAt(at, name) // opening a device could do something
-		}
+		ClearFlags(at, name)
 		if at != unix.AT_FDCWD {
 			clearFlags(at)
 		}
@@ -131,10 +129,16 @@ func (r *remover) unlink(at int, name string, mode uint32, flags int) error {
 }
 
 // ClearFlags takes the immutable and append-only flags (chattr +i, +a) off a
-// regular file or directory of the directory at; best effort.
-func ClearFlags(at int, name string) { clearFlagsAt(at, name) }
-
-func clearFlagsAt(at int, name string) {
+// regular file or directory of the directory at; best effort. Other objects
+// are left alone: opening a device could do something.
+func ClearFlags(at int, name string) {
+	var st unix.Stat_t
+	if unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return
+	}
+	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		return
+	}
 	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return

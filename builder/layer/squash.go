@@ -1,0 +1,250 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/stratabuild/strata/builder/overlay"
+	"github.com/stratabuild/strata/builder/store"
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// Squash returns a layer on top of base (an ancestor of top, or nil) whose
+// content is all that the chain from base to top changed. Files are hard
+// linked from the layers they lie in, and copied only where that cannot be or
+// where their times change. When nothing lies between, top is returned.
+func (s *Space) Squash(ctx context.Context, base, top *Layer, o FreezeOptions) (*Layer, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	between, err := chainBetween(base, top)
+	if err != nil || len(between) == 0 {
+		return top, err
+	}
+	if err := s.pin(ctx, top); err != nil {
+		return nil, err
+	}
+	if s.viaStorage(top) {
+		return s.squashManaged(ctx, base, top, o)
+	}
+	_, dir, err := s.ws.Dir(ctx)
+	if err != nil {
+		return nil, err
+	}
+	attr, err := rootAttr(s.lowers(top))
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := overlay.NewScratch(dir, s.step(), attr)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mergeInto(ctx, scratch.Upper, between, o); err != nil {
+		scratch.Close()
+		return nil, errors.Join(fmt.Errorf("squashing: %w", err), scratch.RemoveAll())
+	}
+	return s.commitUpper(ctx, base, scratch, o), nil
+}
+
+// chainBetween lists the layers above base, up to top, topmost first.
+func chainBetween(base, top *Layer) ([]*Layer, error) {
+	var between []*Layer
+	for l := top; ; l = l.parent {
+		if l == base || l != nil && base != nil && l.stored && base.stored && l.info.ID == base.info.ID {
+			return between, nil
+		}
+		if l == nil {
+			return nil, fmt.Errorf("squashing: the base is not below the top layer: %w", define.ErrInvalid)
+		}
+		between = append(between, l)
+	}
+}
+
+func (s *Space) squashManaged(ctx context.Context, base, top *Layer, o FreezeOptions) (*Layer, error) {
+	from, err := base.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to, err := top.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layer{parent: base, depth: base.Depth() + 1, done: make(chan struct{})}
+	m := &managed{space: s}
+	s.commits.Go(func() {
+		defer close(l.done)
+		l.info, l.err = m.commit(ctx, base, from.ID, string(to.ID), o)
+	})
+	return l, nil
+}
+
+// mergeInto applies the layers' directories to upper, lowest first.
+func (s *Space) mergeInto(ctx context.Context, upper *os.File, between []*Layer, o FreezeOptions) error {
+	m := &merger{ctx: ctx, options: &o, own: "trusted.overlay.", lister: newLister()}
+	if s.st.UserXattr() {
+		m.own = "user.overlay."
+	}
+	for i := len(between) - 1; i >= 0; i-- {
+		dirs := between[i].dirs
+		for j := len(dirs) - 1; j >= 0; j-- {
+			src, err := openDirAt(int(dirs[j].Fd()), ".")
+			if err != nil {
+				return err
+			}
+			dst, err := openDirAt(int(upper.Fd()), ".")
+			if err != nil {
+				unix.Close(src)
+				return err
+			}
+			if err := m.merge(src, dst, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return settleTimes(upper, &o)
+}
+
+// merger applies one layer's directory on top of what lower ones left. The
+// result is an upper directory as the kernel would have made it in one step;
+// deletions of what no layer below has are dropped when it is read.
+type merger struct {
+	ctx     context.Context //nolint:containedctx // lives as long as mergeInto
+	options *FreezeOptions
+	own     string // prefix of overlay's own attributes
+	lister
+}
+
+// merge closes both descriptors.
+func (m *merger) merge(src, dst int, dir string) error {
+	defer unix.Close(src)
+	defer unix.Close(dst)
+	if err := m.ctx.Err(); err != nil {
+		return err
+	}
+	names, err := m.names(src)
+	if err != nil {
+		return fmt.Errorf("listing /%s: %w", dir, err)
+	}
+	into := os.NewFile(uintptr(dupFD(dst)), dir)
+	defer into.Close()
+	for _, name := range names {
+		base := name[:len(name)-1]
+		if err := m.object(src, dst, into, name, dir+base); err != nil {
+			return fmt.Errorf("/%s%s: %w", dir, base, err)
+		}
+	}
+	return m.copyDirAttributes(src, dst)
+}
+
+func dupFD(fd int) int {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// object applies one name of a layer.
+func (m *merger) object(src, dst int, into *os.File, name, path string) error {
+	base := name[:len(name)-1]
+	var st, was unix.Statx_t
+	if err := statx(src, name, &st); err != nil {
+		return err
+	}
+	err := statx(dst, name, &was)
+	exists := err == nil
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if exists {
+			if _, err := store.RemoveTree(into, base); err != nil {
+				return err
+			}
+		}
+		return m.link(src, dst, base, &st)
+	}
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	sub, err := unix.Openat(src, base, flags, 0)
+	if err != nil {
+		return err
+	}
+	_, marks, err := readXattrs(sub, m.own == "user.overlay.")
+	if err != nil {
+		unix.Close(sub)
+		return err
+	}
+	// A directory that took another object's place, or that is opaque in its
+	// own layer, hides what is below the base of the squash too.
+	opaque := marks.opaque || exists && was.Mode&unix.S_IFMT != unix.S_IFDIR
+	if opaque && exists {
+		if _, err := store.RemoveTree(into, base); err != nil {
+			unix.Close(sub)
+			return err
+		}
+		exists = false
+	}
+	if !exists {
+		if err := unix.Mkdirat(dst, base, 0o700); err != nil {
+			unix.Close(sub)
+			return err
+		}
+	}
+	to, err := unix.Openat(dst, base, flags, 0)
+	if err != nil {
+		unix.Close(sub)
+		return err
+	}
+	if opaque {
+		if err := unix.Fsetxattr(to, m.own+"opaque", []byte{'y'}, 0); err != nil {
+			unix.Close(sub)
+			unix.Close(to)
+			return fmt.Errorf("marking the directory opaque: %w", err)
+		}
+	}
+	return m.merge(sub, to, path+"/")
+}
+
+// link puts a non-directory in place. Whiteouts are made anew: they are all
+// one inode in their layer.
+func (m *merger) link(src, dst int, base string, st *unix.Statx_t) error {
+	kind := st.Mode & unix.S_IFMT
+	if kind == unix.S_IFSOCK {
+		return nil
+	}
+	if kind == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0 {
+		return unix.Mknodat(dst, base, unix.S_IFCHR, 0)
+	}
+	mtime := timeOf(st.Mtime)
+	if m.options.time(mtime).Equal(mtime) {
+		err := unix.Linkat(src, base, dst, base, 0)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	return copyObject(src, dst, base, st)
+}
+
+// copyDirAttributes makes dst look like src, after its content came.
+func (m *merger) copyDirAttributes(src, dst int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(src, &st); err != nil {
+		return err
+	}
+	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(dst, st.Mode&0o7777); err != nil {
+		return err
+	}
+	if err := copyXattrs(src, dst); err != nil {
+		return err
+	}
+	return setTime(dst, st.Mtim)
+}
