@@ -19,7 +19,7 @@
 //	                      checksums, the Result, then the parts
 //	slots/<64 hex>        the latest key of each step of one build, named by
 //	                      the hash of Slot.Build: a log of small entries
-//	slots/any             the latest key of each instruction text of any build
+//	slots/any             the latest key of each text of a step in any build
 //	index/<64 hex>        a FileIndex, named by the hash of its name
 //	orphans/<layer>       a layer whose record was replaced, until Prune
 //	tmp/                  files being written

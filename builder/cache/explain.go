@@ -73,12 +73,12 @@ type neighbour struct {
 	foreign bool // of another build
 }
 
-// nearest finds it: the latest key of the same place when the instruction is
-// the same, else the latest with the same instruction text in this build,
+// nearest finds it: the latest key of the same place when its text is the
+// same, else the latest with the same text in this build,
 // else the latest of the same place whatever its text, else the latest with
 // the same text in any build. nil when there is none that can be read.
 func (c *Cache) nearest(base string, s Slot, k *Key) (*neighbour, error) {
-	text, hasText := k.value(PartInstruction)
+	text := k.text()
 	slots, err := c.readLog(buildLogPath(base, s))
 	if err != nil {
 		return nil, fmt.Errorf("build cache: %w", err)
@@ -92,16 +92,16 @@ func (c *Cache) nearest(base string, s Slot, k *Key) (*neighbour, error) {
 	}
 	if place != nil {
 		old := Key{parts: place.parts}
-		if was, ok := old.value(PartInstruction); ok == hasText && was == text {
+		if old.text() == text {
 			return place, nil
 		}
 	}
-	if hasText {
+	if text != "" {
 		if n, err := loadNeighbour(base, slots, textSlot(text), k); n != nil || err != nil {
 			return n, err
 		}
 	}
-	if place != nil || !hasText {
+	if place != nil || text == "" {
 		return place, nil
 	}
 	if slots, err = c.readLog(anyLogPath(base)); err != nil {
@@ -262,8 +262,8 @@ func (d difference) text(s Slot) string {
 		return "the previous step was executed"
 	case d.name == PartParent: // step 1 is FROM
 		return fmt.Sprintf("the parent changed: %s was %s", short(d.now), short(d.was))
-	case d.name == PartInstruction:
-		return fmt.Sprintf("the instruction was %s, is now %s", quote(d.was), quote(d.now))
+	case d.name == PartInstruction, d.name == PartCommand, d.name == PartDestination:
+		return fmt.Sprintf("the %s was %s, is now %s", d.name, quote(d.was), quote(d.now))
 	case strings.HasPrefix(d.name, PartFile), isDigest(d.was) && isDigest(d.now):
 		return name + " changed"
 	}

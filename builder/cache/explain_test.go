@@ -54,6 +54,8 @@ func TestExplainDifferences(t *testing.T) {
 			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the previous step was executed; file a changed (and 1 more)"},
 		{name: "instruction", was: []string{PartInstruction, "RUN a"}, now: []string{PartInstruction, "RUN b"},
 			part: PartInstruction, wasV: "RUN a", nowV: "RUN b", text: `the instruction was "RUN a", is now "RUN b"`},
+		{name: "command", was: []string{PartInstruction, "RUN", PartCommand, "a"}, now: []string{PartInstruction, "RUN", PartCommand, "b"},
+			part: PartCommand, wasV: "a", nowV: "b", text: `the command was "a", is now "b"`},
 		{name: "order", was: with("mount x", "1", "mount y", "1"), now: with("mount y", "1", "mount x", "1"),
 			part: "mount y", wasV: "1", nowV: "1", text: "mount y is at another place in the order"},
 		{name: "a name twice", was: with("mount x", "1"), now: with("mount x", "1", "mount x", "1"),
@@ -132,6 +134,11 @@ func TestNearest(t *testing.T) {
 	save(t, c, at("b", 3, "RUN"), first, Result{})
 	save(t, c, at("b", 4, "RUN"), second, Result{})
 
+	// The instruction's keyword alone does not make two steps the same.
+	third := key(PartParent, "p3", PartInstruction, "RUN", PartCommand, "a")
+	save(t, c, at("b", 5, "RUN"), third, Result{})
+	save(t, c, at("b", 6, "RUN"), key(PartParent, "p4", PartInstruction, "RUN", PartCommand, "b"), Result{})
+
 	tests := []struct {
 		name string
 		slot Slot
@@ -141,6 +148,7 @@ func TestNearest(t *testing.T) {
 		{"the same place and text", at("b", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the previous step was executed"},
 		{"a line was inserted above", at("b", 4, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the previous step was executed"},
 		{"and below", at("b", 5, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the previous step was executed"},
+		{"a command, further down", at("b", 6, "RUN"), key(PartParent, "p9", PartInstruction, "RUN", PartCommand, "a"), "the previous step was executed"},
 		{"another text", at("b", 3, "RUN"), key(PartParent, "p1", PartInstruction, "RUN c"), `the instruction was "RUN a", is now "RUN c"`},
 		{"another keyword", at("b", 3, "COPY"), key(PartParent, "p1", PartInstruction, "COPY c"), "no earlier build of this step"},
 		{"another build", at("elsewhere", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the previous step was executed (compared with another build)"},

@@ -19,9 +19,12 @@ const (
 	PartBase = "base image"
 	// PartParent is the result (layer or key) of the previous step.
 	PartParent = "parent"
-	// PartInstruction is the instruction's text after expansion. It also
-	// finds the step again when lines were inserted above it.
+	// PartInstruction is the instruction: its keyword, or its whole text.
 	PartInstruction = "instruction"
+	// PartCommand is what a RUN executes.
+	PartCommand = "command"
+	// PartDestination is where a COPY or ADD puts things.
+	PartDestination = "destination"
 	// PartVariable precedes the name of a variable: "variable FOO".
 	PartVariable = "variable "
 	// PartFile precedes the path of a file: "file src/main.go".
@@ -109,14 +112,18 @@ func (k *Key) id() [sha256.Size]byte {
 	return k.sum
 }
 
-// value returns the value of the first part of that name.
-func (k *Key) value(name string) (string, bool) {
+// text tells steps of one build apart by what is written in them, whatever
+// they depend on: it finds a step again when lines were inserted above it.
+// It is "" when the key does not say.
+func (k *Key) text() string {
+	text := ""
 	for i := range k.parts {
-		if k.parts[i].Name == name {
-			return k.parts[i].Value, true
+		switch p := &k.parts[i]; p.Name {
+		case PartInstruction, PartCommand, PartDestination:
+			text += p.Name + "\x00" + p.Value + "\x00"
 		}
 	}
-	return "", false
+	return text
 }
 
 // fieldHash hashes a sequence of strings, each preceded by its length, so

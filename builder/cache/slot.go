@@ -34,9 +34,9 @@ type Slot struct {
 // Up to three slots lead to a key:
 //
 //	place  the step at this place of this build
-//	text   the step of this build with this instruction text, found again
+//	text   the step of this build with this text, found again
 //	       when lines were inserted above it
-//	any    the step with this instruction text in any build, for a context
+//	any    the step with this text in any build, for a context
 //	       that lies elsewhere each time (CI); in the log for all
 type slotID [16]byte
 
@@ -76,22 +76,22 @@ func anyLogPath(base string) string { return filepath.Join(base, "slots", "any")
 // it first looks whether they do already.
 func (c *Cache) setSlots(base string, s Slot, k *Key, onlyChanges bool) error {
 	id, log := k.id(), buildLogPath(base, s)
-	text, hasText := k.value(PartInstruction)
+	text := k.text()
 	if onlyChanges {
 		slots, err := c.readLog(log)
 		if err != nil {
 			return fmt.Errorf("build cache: %w", err)
 		}
-		if slots[placeSlot(s)] == id && (!hasText || slots[textSlot(text)] == id) {
+		if slots[placeSlot(s)] == id && (text == "" || slots[textSlot(text)] == id) {
 			return nil
 		}
 	}
 	entries := appendSlot(nil, placeSlot(s), id)
-	if hasText {
+	if text != "" {
 		entries = appendSlot(entries, textSlot(text), id)
 	}
 	err := appendLog(base, log, entries)
-	if err == nil && hasText {
+	if err == nil && text != "" {
 		err = appendLog(base, anyLogPath(base), appendSlot(nil, anySlot(s, text), id))
 	}
 	if err != nil {
