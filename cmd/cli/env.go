@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// EnvPrefix begins the name of every flag's twin in the environment.
+const EnvPrefix = "STRATA_"
+
+// fallbackEnv are the variables that are read when a flag and its twin are
+// not set, by "command flag". Libraries read further ones themselves
+// (REGISTRY_AUTH_FILE, DOCKER_CONFIG, STORAGE_DRIVER, CONTAINERS_*, TMPDIR).
+var fallbackEnv = map[string]string{
+	"build format":            "BUILDAH_FORMAT",
+	"build layers":            "BUILDAH_LAYERS",
+	"build isolation":         "BUILDAH_ISOLATION",
+	"build progress":          "BUILDKIT_PROGRESS",
+	"build source-date-epoch": "SOURCE_DATE_EPOCH",
+	"build platform":          "DOCKER_DEFAULT_PLATFORM",
+	"pull platform":           "DOCKER_DEFAULT_PLATFORM",
+}
+
+// EnvNames returns the variables that stand for a flag, in the order in which
+// they are looked at: STRATA_NO_COLOR for a global flag, STRATA_BUILD_TAG for
+// a command's, then the name that other builders gave it.
+func EnvNames(cmd *cobra.Command, f *pflag.Flag) []string {
+	name := strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+	if cmd.Root().PersistentFlags().Lookup(f.Name) == f {
+		return []string{EnvPrefix + name}
+	}
+	names := []string{EnvPrefix + strings.ToUpper(cmd.Name()) + "_" + name}
+	if n, ok := fallbackEnv[cmd.Name()+" "+f.Name]; ok {
+		names = append(names, n)
+	}
+	return names
+}
+
+// hasTwin excludes the flags that ask for text about the program.
+func hasTwin(f *pflag.Flag) bool {
+	return f.Name != "help" && f.Name != "version" && !f.Hidden
+}
+
+// applyEnv gives flags that were not set the values of their twins. Empty
+// values count as absent. The values of a flag that may be repeated stand on
+// lines of their own, or between commas where the flag splits at commas.
+func (a *app) applyEnv(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if err != nil || f.Changed || !hasTwin(f) {
+			return
+		}
+		for _, name := range EnvNames(cmd, f) {
+			value := a.getenv(name)
+			if value == "" {
+				continue
+			}
+			if a.overridden(cmd, name) {
+				return
+			}
+			if e := setFlag(cmd.Flags(), f, value); e != nil {
+				err = fmt.Errorf("%s=%q: %w", name, value, reason(e))
+			}
+			a.fromEnv[f.Name] = name
+			return
+		}
+	})
+	return err
+}
+
+// overridden reports variables of other tools that a different flag on the
+// command line outdoes: they are habits of an environment, not a wish.
+func (a *app) overridden(cmd *cobra.Command, name string) bool {
+	others := map[string][]string{
+		"DOCKER_DEFAULT_PLATFORM": {"os", "arch", "variant"},
+		"SOURCE_DATE_EPOCH":       {"timestamp"},
+		"BUILDKIT_PROGRESS":       {"quiet"},
+	}
+	for _, f := range others[name] {
+		if cmd.Flags().Changed(f) {
+			return true
+		}
+	}
+	return false
+}
+
+func setFlag(fs *pflag.FlagSet, f *pflag.Flag, value string) error {
+	if f.Value.Type() != "stringArray" {
+		return fs.Set(f.Name, value)
+	}
+	for line := range strings.SplitSeq(value, "\n") {
+		if line == "" {
+			continue
+		}
+		if err := fs.Set(f.Name, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

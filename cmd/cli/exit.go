@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/cmd/internal/ui"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah"
+)
+
+// The exit statuses that do not come from a step. A step that fails with
+// status N makes strata exit with N, which may be one of these too: the JSON
+// progress and the text of the error tell them apart.
+const (
+	exitOK = 0
+	// exitError is for every failure of strata itself: usage, registries,
+	// stores, files.
+	exitError = 125
+	// exitSignal plus a signal's number is for an interrupted command: 130
+	// for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
+	exitSignal = 128
+	// exitPipe is for a result whose reader has gone, as the shell reports
+	// programs that SIGPIPE ends.
+	exitPipe = exitSignal + int(syscall.SIGPIPE)
+)
+
+// errResult wraps a failure to write a result to standard output.
+type errResult struct{ err error }
+
+func (e *errResult) Error() string { return "standard output: " + e.err.Error() }
+func (e *errResult) Unwrap() error { return e.err }
+
+// exitCode is the status that a command ends with. It is the only place that
+// maps errors to statuses.
+func exitCode(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if i, ok := interrupted(ctx, err); ok {
+		return exitSignal + int(i.Signal)
+	}
+	var result *errResult
+	if errors.As(err, &result) && errors.Is(err, syscall.EPIPE) {
+		return exitPipe
+	}
+	var step *isolation.ExitError
+	if errors.As(err, &step) && step.Code > 0 && step.Code < 256 {
+		return step.Code
+	}
+	return exitError
+}
+
+func interrupted(ctx context.Context, err error) (*Interrupted, bool) {
+	var i *Interrupted
+	if errors.As(err, &i) || errors.As(context.Cause(ctx), &i) {
+		return i, true
+	}
+	return nil, false
+}
+
+// failure is what is reported of err; show is false when there is nothing to
+// say (a reader that has gone).
+func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
+	f.Code = exitCode(ctx, err)
+	f.Text = oneLine(err.Error())
+	var in *imagebuildah.InstructionError
+	if errors.As(err, &in) {
+		f.File, f.Line, f.Instruction = in.File, in.Line, in.Instruction
+	}
+	if i, ok := interrupted(ctx, err); ok {
+		f.Text = i.Error()
+		if f.File != "" {
+			f.Text += ": " + in.Instruction
+		}
+		// The step failed because it was stopped: its output says nothing.
+		f.File = ""
+	}
+	return f, f.Code != exitPipe
+}
+
+// oneLine joins the lines of an error, as errors.Join makes them.
+func oneLine(s string) string {
+	var parts []string
+	for l := range strings.SplitSeq(s, "\n") {
+		l = strings.TrimSpace(l)
+		// The kinds are for programs: the sentence before them says it.
+		for _, kind := range []error{define.ErrInvalid, define.ErrUnsupported, define.ErrInUse} {
+			l = strings.TrimSuffix(l, ": "+kind.Error())
+		}
+		if l != "" {
+			parts = append(parts, l)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// printError reports err where there is no display.
+func printError(ctx context.Context, w io.Writer, colour bool, err error) {
+	if f, show := failure(ctx, err); show {
+		ui.New(ui.ModeQuiet, ui.Options{Out: w, Colour: colour}).Fail(f)
+	}
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah"
+)
+
+// runFlags say how RUN steps run.
+type runFlags struct {
+	isolation, runtime         string
+	runtimeFlags               []string
+	network                    string
+	capAdd, capDrop            []string
+	volumes, ulimits           []string
+	shmSize                    string
+	addHosts                   []string
+	dns, dnsSearch, dnsOptions []string
+	httpProxy                  bool
+}
+
+var isolations = []string{"default", "embedded", "oci", "rootless", "chroot"}
+
+func (r *runFlags) add(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&r.isolation, "isolation", "", "how RUN steps are confined: default (the strongest that works here), embedded, oci, rootless (the same as oci) or chroot; give the `kind`")
+	fs.StringVar(&r.runtime, "runtime", "", "run steps with the OCI runtime of this `path`; implies --isolation oci")
+	fs.StringArrayVar(&r.runtimeFlags, "runtime-flag", nil, "give the OCI runtime a `flag`, without its leading dashes")
+	fs.StringVar(&r.network, "network", "", "network of RUN steps: host or none; give the `mode` (default host)")
+	fs.StringSliceVar(&r.capAdd, "cap-add", nil, "give RUN steps a `capability`, such as NET_ADMIN")
+	fs.StringSliceVar(&r.capDrop, "cap-drop", nil, "take a `capability`, or ALL, from RUN steps")
+	fs.StringArrayVarP(&r.volumes, "volume", "v", nil, "mount a directory of the host into RUN steps, as `source:target[:ro]`")
+	fs.StringSliceVar(&r.ulimits, "ulimit", nil, "limit RUN steps, as `name=soft[:hard]`, such as nofile=1024:4096")
+	fs.StringVar(&r.shmSize, "shm-size", "65536k", "`size` of /dev/shm in RUN steps, in bytes or with a unit b, k, m or g")
+	fs.StringSliceVar(&r.addHosts, "add-host", nil, "add a line to /etc/hosts of RUN steps, as `name:ip`")
+	fs.StringSliceVar(&r.dns, "dns", nil, "use this DNS `server` in RUN steps instead of the host's")
+	fs.StringSliceVar(&r.dnsSearch, "dns-search", nil, "use this DNS search `domain` in RUN steps")
+	fs.StringSliceVar(&r.dnsOptions, "dns-option", nil, "use this resolver `option` in RUN steps")
+	fs.BoolVar(&r.httpProxy, "http-proxy", true, "pass the proxy variables of this process to RUN steps")
+	_ = cmd.RegisterFlagCompletionFunc("isolation", fixedValues(isolations...))
+	_ = cmd.RegisterFlagCompletionFunc("network", fixedValues("host", "none"))
+}
+
+// engine returns the isolation, the runtime and its flags.
+func (r *runFlags) engine(a *app) (kind, runtime string, flags []string, err error) {
+	kind, runtime = r.isolation, r.runtime
+	if kind != "" && !slices.Contains(isolations, kind) {
+		return "", "", nil, fmt.Errorf("--isolation %q: want one of %s%s: %w", kind, strings.Join(isolations, ", "),
+			didYouMean(kind, isolations, ""), define.ErrInvalid)
+	}
+	oci := kind == "oci" || kind == "rootless"
+	switch {
+	case runtime != "" && kind == "":
+		kind, oci = "oci", true
+	case runtime != "" && !oci:
+		return "", "", nil, fmt.Errorf("--runtime is of use with --isolation oci only, not %s: %w", kind, define.ErrInvalid)
+	case runtime == "" && oci:
+		// A habit of the environment chooses among runtimes; it is no wish
+		// for one where steps need none.
+		runtime = a.getenv("BUILDAH_RUNTIME")
+	}
+	if len(r.runtimeFlags) > 0 && !oci {
+		return "", "", nil, fmt.Errorf("--runtime-flag is of use with --isolation oci or --runtime only: %w", define.ErrInvalid)
+	}
+	return kind, runtime, r.runtimeFlags, nil
+}
+
+// options checks the flags' forms and translates them.
+func (r *runFlags) options() (imagebuildah.RunOptions, error) {
+	o := imagebuildah.RunOptions{
+		CapAdd: r.capAdd, CapDrop: r.capDrop, Ulimits: r.ulimits, AddHosts: r.addHosts,
+		DNS: r.dns, DNSSearch: r.dnsSearch, DNSOptions: r.dnsOptions, HTTPProxy: r.httpProxy,
+	}
+	var err error
+	if o.Network, err = networkMode(r.network); err != nil {
+		return o, err
+	}
+	if o.ShmSize, err = units.RAMInBytes(r.shmSize); err != nil || o.ShmSize < 0 {
+		return o, fmt.Errorf("--shm-size %q: want bytes, or a number with a unit b, k, m or g: %w", r.shmSize, define.ErrInvalid)
+	}
+	for _, s := range r.dns {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return o, fmt.Errorf("--dns %q: want an IP address: %w", s, define.ErrInvalid)
+		}
+	}
+	for _, v := range r.volumes {
+		volume, err := parseVolume(v)
+		if err != nil {
+			return o, err
+		}
+		o.Volumes = append(o.Volumes, volume)
+	}
+	return o, checkRun(o)
+}
+
+// checkRun lets the package that will use the values judge them, so that a
+// bad one is known before anything is done.
+func checkRun(o imagebuildah.RunOptions) error {
+	_, err := isolation.NewSpec(isolation.Options{
+		Args: []string{"true"}, Cwd: "/", Network: o.Network, Hosts: o.AddHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
+		DNSOptions: o.DNSOptions, CapAdd: o.CapAdd, CapDrop: o.CapDrop, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
+		Volumes: o.Volumes,
+	})
+	return err
+}
+
+func networkMode(s string) (isolation.NetworkMode, error) {
+	switch s {
+	case "", "host", "default":
+		return isolation.NetworkHost, nil
+	case "none":
+		return isolation.NetworkNone, nil
+	case "private", "bridge", "slirp4netns", "pasta":
+		return "", fmt.Errorf("--network %s is not in this version of strata; use host or none: %w", s, define.ErrUnsupported)
+	}
+	return "", fmt.Errorf("--network %q: want host or none: %w", s, define.ErrInvalid)
+}
+
+// parseVolume reads source:target[:options].
+func parseVolume(s string) (isolation.Volume, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !strings.HasPrefix(parts[1], "/") {
+		return isolation.Volume{}, fmt.Errorf("--volume %q: want source:/target[:options], such as ./cache:/var/cache:ro: %w", s, define.ErrInvalid)
+	}
+	source, err := filepath.Abs(parts[0])
+	if err != nil {
+		return isolation.Volume{}, fmt.Errorf("--volume %q: %w", s, err)
+	}
+	v := isolation.Volume{Source: source, Target: parts[1]}
+	if len(parts) == 2 {
+		return v, nil
+	}
+	for o := range strings.SplitSeq(parts[2], ",") {
+		if o == "ro" {
+			v.ReadOnly = true
+		}
+		v.Options = append(v.Options, o)
+	}
+	return v, nil
+}

@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/stratabuild/strata/define"
+)
+
+// MissingFlag is a flag that users know from other builders and that this
+// version refuses. docs/reference/missing.md is made from the table.
+type MissingFlag struct {
+	// Command is strata's command, "" for all of them.
+	Command string
+	// Name and Short are written without dashes.
+	Name, Short string
+	// From names the tools that have it.
+	From string
+	// Instead says what serves a similar purpose here, if anything does.
+	Instead string
+}
+
+func (m MissingFlag) refusal(spelled string) error {
+	s := spelled + " is not in this version of strata"
+	if m.Instead != "" {
+		s += "; " + m.Instead
+	}
+	return fmt.Errorf("%s: %w", s, define.ErrUnsupported)
+}
+
+// Missing returns the flags that are refused, by command and name.
+func Missing() []MissingFlag { return slices.Clone(missingFlags) }
+
+// MissingCommands returns the commands of buildah that are refused.
+func MissingCommands() []string { return slices.Clone(missingCommands) }
+
+func missingFlag(command, name string) (MissingFlag, bool) {
+	return findMissing(command, func(m MissingFlag) bool { return m.Name == name })
+}
+
+func missingShort(command, letter string) (MissingFlag, bool) {
+	return findMissing(command, func(m MissingFlag) bool { return m.Short == letter })
+}
+
+func findMissing(command string, is func(MissingFlag) bool) (MissingFlag, bool) {
+	for _, m := range missingFlags {
+		if (m.Command == command || m.Command == "") && is(m) {
+			return m, true
+		}
+	}
+	return MissingFlag{}, false
+}
+
+func missingCommand(name string) bool { return slices.Contains(missingCommands, name) }
+
+// refuseEnv refuses variables that restrict what may be used: to ignore one
+// would be to allow what somebody has forbidden.
+func refuseEnv(a *app) error {
+	const restriction = "BUILD_REGISTRY_SOURCES"
+	if strings.TrimSpace(a.getenv(restriction)) == "" {
+		return nil
+	}
+	return fmt.Errorf("the variable %s is not in this version of strata; block registries in registries.conf and unset it: %w",
+		restriction, define.ErrUnsupported)
+}
+
+var missingCommands = []string{
+	"add", "commit", "config", "containers", "copy", "delete", "from", "list", "ls", "manifest", "mkcw", "mount",
+	"ps", "rename", "rm", "rpc", "run", "source", "umount", "unmount", "unshare", "bake", "buildx",
+}
+
+var missingFlags = []MissingFlag{
+	{Name: "cgroup-manager", From: "buildah"},
+	{Name: "cpu-profile", From: "buildah"},
+	{Name: "debug", From: "buildah", Instead: "use --log-level debug"},
+	{Name: "default-mounts-file", From: "buildah"},
+	{Name: "imagestore", From: "buildah"},
+	{Name: "memory-profile", From: "buildah"},
+	{Name: "registries-conf", From: "buildah", Instead: "set CONTAINERS_REGISTRIES_CONF"},
+	{Name: "registries-conf-dir", From: "buildah"},
+	{Name: "short-name-alias-conf", From: "buildah"},
+	{Name: "transient-store", From: "buildah"},
+	{Name: "userns-gid-map", From: "buildah"},
+	{Name: "userns-uid-map", From: "buildah"},
+	{Command: "build", Name: "all-platforms", From: "buildah"},
+	{Command: "build", Name: "allow", From: "docker"},
+	{Command: "build", Name: "attest", From: "docker"},
+	{Command: "build", Name: "blob-cache", From: "buildah"},
+	{Command: "build", Name: "build-arg-file", From: "buildah", Instead: "use --build-arg"},
+	{Command: "build", Name: "build-context", From: "buildah, docker"},
+	{Command: "build", Name: "builder", From: "docker"},
+	{Command: "build", Name: "cache-from", From: "buildah, docker"},
+	{Command: "build", Name: "cache-to", From: "buildah, docker"},
+	{Command: "build", Name: "cache-ttl", From: "buildah"},
+	{Command: "build", Name: "call", From: "docker"},
+	{Command: "build", Name: "cdi-config-dir", From: "buildah"},
+	{Command: "build", Name: "cgroup-parent", From: "buildah, docker"},
+	{Command: "build", Name: "cgroupns", From: "buildah"},
+	{Command: "build", Name: "check", From: "docker"},
+	{Command: "build", Name: "compat-volumes", From: "buildah"},
+	{Command: "build", Name: "compression-format", From: "buildah"},
+	{Command: "build", Name: "compression-level", From: "buildah"},
+	{Command: "build", Name: "cpp-flag", From: "buildah"},
+	{Command: "build", Name: "cpu-period", From: "buildah"},
+	{Command: "build", Name: "cpu-quota", From: "buildah"},
+	{Command: "build", Name: "cpu-shares", Short: "c", From: "buildah"},
+	{Command: "build", Name: "cpuset-cpus", From: "buildah"},
+	{Command: "build", Name: "cpuset-mems", From: "buildah"},
+	{Command: "build", Name: "created-annotation", From: "buildah"},
+	{Command: "build", Name: "cw", From: "buildah"},
+	{Command: "build", Name: "debug", Short: "D", From: "docker", Instead: "use --log-level debug"},
+	{Command: "build", Name: "decryption-key", From: "buildah"},
+	{Command: "build", Name: "device", From: "buildah"},
+	{Command: "build", Name: "disable-compression", Short: "D", From: "buildah"},
+	{Command: "build", Name: "env", From: "buildah"},
+	{Command: "build", Name: "force-compression", From: "buildah"},
+	{Command: "build", Name: "from", From: "buildah"},
+	{Command: "build", Name: "group-add", From: "buildah"},
+	{Command: "build", Name: "hooks-dir", From: "buildah"},
+	{Command: "build", Name: "identity-label", From: "buildah"},
+	{Command: "build", Name: "inherit-annotations", From: "buildah"},
+	{Command: "build", Name: "inherit-labels", From: "buildah"},
+	{Command: "build", Name: "ipc", From: "buildah"},
+	{Command: "build", Name: "layer-label", From: "buildah"},
+	{Command: "build", Name: "log-rusage", From: "buildah"},
+	{Command: "build", Name: "loglevel", From: "buildah", Instead: "use --log-level"},
+	{Command: "build", Name: "logsplit", From: "buildah"},
+	{Command: "build", Name: "manifest", From: "buildah"},
+	{Command: "build", Name: "memory", Short: "m", From: "buildah"},
+	{Command: "build", Name: "memory-swap", From: "buildah"},
+	{Command: "build", Name: "mount", From: "buildah"},
+	{Command: "build", Name: "no-cache-filter", From: "docker", Instead: "use --no-cache"},
+	{Command: "build", Name: "no-hostname", From: "buildah"},
+	{Command: "build", Name: "no-hosts", From: "buildah"},
+	{Command: "build", Name: "omit-history", From: "buildah"},
+	{Command: "build", Name: "os-feature", From: "buildah"},
+	{Command: "build", Name: "os-version", From: "buildah"},
+	{Command: "build", Name: "pid", From: "buildah"},
+	{Command: "build", Name: "policy", From: "docker"},
+	{Command: "build", Name: "provenance", From: "docker"},
+	{Command: "build", Name: "resource", From: "docker"},
+	{Command: "build", Name: "rewrite-timestamp", From: "buildah"},
+	{Command: "build", Name: "rusage-logfile", From: "buildah"},
+	{Command: "build", Name: "save-stages", From: "buildah"},
+	{Command: "build", Name: "sbom", From: "buildah, docker"},
+	{Command: "build", Name: "sbom-image-output", From: "buildah"},
+	{Command: "build", Name: "sbom-image-purl-output", From: "buildah"},
+	{Command: "build", Name: "sbom-merge-strategy", From: "buildah"},
+	{Command: "build", Name: "sbom-output", From: "buildah"},
+	{Command: "build", Name: "sbom-purl-output", From: "buildah"},
+	{Command: "build", Name: "sbom-scanner-command", From: "buildah"},
+	{Command: "build", Name: "sbom-scanner-image", From: "buildah"},
+	{Command: "build", Name: "secret", From: "buildah, docker"},
+	{Command: "build", Name: "security-opt", From: "buildah"},
+	{Command: "build", Name: "sign-by", From: "buildah"},
+	{Command: "build", Name: "skip-unused-stages", From: "buildah"},
+	{Command: "build", Name: "source-policy-file", From: "buildah"},
+	{Command: "build", Name: "squash-all", From: "podman", Instead: "use --squash"},
+	{Command: "build", Name: "ssh", From: "buildah, docker"},
+	{Command: "build", Name: "stage-labels", From: "buildah"},
+	{Command: "build", Name: "stdin", From: "buildah"},
+	{Command: "build", Name: "unsetannotation", From: "buildah"},
+	{Command: "build", Name: "unsetenv", From: "buildah"},
+	{Command: "build", Name: "unsetlabel", From: "buildah"},
+	{Command: "build", Name: "userns", From: "buildah"},
+	{Command: "build", Name: "userns-gid-map", From: "buildah"},
+	{Command: "build", Name: "userns-gid-map-group", From: "buildah"},
+	{Command: "build", Name: "userns-uid-map", From: "buildah"},
+	{Command: "build", Name: "userns-uid-map-user", From: "buildah"},
+	{Command: "build", Name: "uts", From: "buildah"},
+	{Command: "login", Name: "verbose", Short: "v", From: "buildah"},
+	{Command: "login", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
+	{Command: "logout", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
+	{Command: "prune", Name: "builder", From: "docker"},
+	{Command: "prune", Name: "debug", Short: "D", From: "docker"},
+	{Command: "prune", Name: "max-used-space", From: "docker", Instead: "use --filter until=DURATION"},
+	{Command: "prune", Name: "min-free-space", From: "docker"},
+	{Command: "prune", Name: "reserved-space", From: "docker", Instead: "use --filter until=DURATION"},
+	{Command: "prune", Name: "timeout", From: "docker"},
+	{Command: "prune", Name: "verbose", From: "docker"},
+	{Command: "pull", Name: "all-tags", Short: "a", From: "buildah"},
+	{Command: "pull", Name: "blob-cache", From: "buildah"},
+	{Command: "pull", Name: "decryption-key", From: "buildah"},
+	{Command: "pull", Name: "remove-signatures", From: "buildah"},
+	{Command: "push", Name: "all", From: "buildah"},
+	{Command: "push", Name: "blob-cache", From: "buildah"},
+	{Command: "push", Name: "disable-compression", Short: "D", From: "buildah"},
+	{Command: "push", Name: "encrypt-layer", From: "buildah"},
+	{Command: "push", Name: "encryption-key", From: "buildah"},
+	{Command: "push", Name: "force-compression", From: "buildah"},
+	{Command: "push", Name: "rm", From: "buildah"},
+	{Command: "push", Name: "sign-by", From: "buildah"},
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/cmd/internal/imagestore"
+	"github.com/stratabuild/strata/define"
+)
+
+// pruneKeys are the filters of prune.
+var pruneKeys = []string{"until", "label"}
+
+type pruneFlags struct {
+	all, force bool
+	filters    []string
+}
+
+func newPruneCommand(a *app) *cobra.Command {
+	var flags pruneFlags
+	cmd := &cobra.Command{
+		Use:   "prune [flags]",
+		Short: "Remove what is not needed: images without a name, the build cache",
+		Long: `Remove the images that have no name, the layers that only the build cache holds,
+and what killed builds have left; say how many bytes that frees. With --all,
+images with names go too, unless a container uses them.
+
+Filters: until=TIME keeps what was made or used since; label=KEY[=VALUE] removes
+images with that label only, and leaves the cache alone.`,
+		Example: `  strata prune
+  strata prune --filter until=168h
+  strata prune --all`,
+		Args: wantArgs(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runPrune(a, cmd, flags) },
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&flags.all, "all", "a", false, "remove named images that no container uses as well")
+	fs.BoolVarP(&flags.force, "force", "f", false, "remove the containers that use an image as well")
+	fs.StringSliceVar(&flags.filters, "filter", nil, "remove only what a `condition` (key=value) holds for")
+	return cmd
+}
+
+func runPrune(a *app, cmd *cobra.Command, flags pruneFlags) error {
+	filters, err := imagestore.ParseFilters(flags.filters, pruneKeys)
+	if err != nil {
+		return err
+	}
+	engine, err := a.openStore(cmd.Context())
+	if err != nil {
+		return err
+	}
+	before, err := imagestore.LayerBytes(engine.Store())
+	if err != nil {
+		return err
+	}
+	failed := pruneImages(a, engine, flags, filters)
+	// Images' layers that the cache knows stay until the cache lets them go.
+	after, err := imagestore.LayerBytes(engine.Store())
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	freed := before - after
+	if len(filters["label"]) == 0 {
+		o, err := cachePrune(filters)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		pruned, err := engine.Cache().Prune(cmd.Context(), o)
+		failed = errors.Join(failed, err)
+		freed += pruned.Bytes
+		swept, err := engine.Store().Sweep(cmd.Context())
+		failed = errors.Join(failed, err)
+		freed += swept.Bytes
+		if pruned.Records+len(pruned.Layers) > 0 {
+			a.println(fmt.Sprintf("build cache: %d records and %d layers", pruned.Records, len(pruned.Layers)))
+		}
+		if swept.Workspaces > 0 {
+			a.println(fmt.Sprintf("leftovers of %d ended builds", swept.Workspaces))
+		}
+	}
+	a.println("freed: " + sizeText(max(freed, 0)))
+	return failed
+}
+
+// cachePrune is what until= means for the cache.
+func cachePrune(filters imagestore.Filters) (cache.PruneOptions, error) {
+	var o cache.PruneOptions
+	if u := filters["until"]; len(u) > 0 {
+		now := time.Now()
+		at, err := imagestore.ParseUntil(u[len(u)-1], now)
+		if err != nil {
+			return o, err
+		}
+		o.OlderThan = max(now.Sub(at), 1)
+	}
+	return o, nil
+}
+
+func pruneImages(a *app, e *builder.Engine, flags pruneFlags, filters imagestore.Filters) error {
+	images, err := imagestore.List(e.Store())
+	if err != nil {
+		return err
+	}
+	images, err = imagestore.Select(e.Store(), images, filters, func(string) (define.ImageID, error) { return "", nil })
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, i := range images {
+		if i.ReadOnly || !flags.all && !i.Dangling() {
+			continue
+		}
+		if !flags.force {
+			used, err := imagestore.InUse(e.Store(), i.ImageID())
+			if err != nil {
+				return err
+			}
+			if used {
+				continue
+			}
+		}
+		removed, err := imagestore.Remove(e.Store(), imagestore.Target{ID: i.ImageID()}, true)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		a.printRemoved(removed)
+	}
+	return errors.Join(failed...)
+}

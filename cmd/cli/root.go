@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/cmd/internal/ui"
+)
+
+// Streams are the standard three. Out carries results only.
+type Streams struct {
+	In       *os.File
+	Out, Err *os.File
+}
+
+// Run executes one command line (without the program's name) and returns its
+// exit status. What went wrong has been reported on std.Err.
+func Run(ctx context.Context, args []string, std Streams) int {
+	a := newApp(std)
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	// Before the error is reported: what could not be printed is one.
+	if flushErr := a.flush(); err == nil {
+		err = flushErr
+	}
+	err = errors.Join(err, a.closeEngine())
+	if err == nil {
+		// An interrupted command that ended well all the same did its work.
+		a.closeDisplay()
+		if err = a.closeLog(); err == nil {
+			return exitOK
+		}
+		printError(ctx, std.Err, a.colour(), err)
+		return exitCode(ctx, err)
+	}
+	if a.display == nil {
+		printError(ctx, std.Err, a.colour(), err)
+		return exitCode(ctx, err)
+	}
+	if f, show := failure(ctx, err); show {
+		a.display.Fail(f)
+	}
+	a.closeDisplay()
+	code := exitCode(ctx, err)
+	if err := a.closeLog(); err != nil {
+		printError(ctx, std.Err, a.colour(), err)
+	}
+	return code
+}
+
+// app is what the commands of one process share.
+type app struct {
+	std    Streams
+	out    *bufio.Writer // standard output: results
+	getenv func(string) string
+	global globalFlags
+	// fromEnv holds, for flags that a variable has set, the variable's name.
+	fromEnv map[string]string
+
+	display ui.Display
+	closers []func() error // what is to be released before errors are reported
+	logFile *os.File       // --logfile
+}
+
+func newApp(std Streams) *app {
+	return &app{std: std, out: bufio.NewWriter(std.Out), getenv: os.Getenv, fromEnv: map[string]string{}}
+}
+
+func (a *app) flush() error {
+	if err := a.out.Flush(); err != nil {
+		return &errResult{err}
+	}
+	return nil
+}
+
+// closeEngine releases what commands opened, the latest first.
+func (a *app) closeEngine() error {
+	var err error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.closers[i]())
+	}
+	a.closers = nil
+	return err
+}
+
+// closeDisplay draws the display's last frame.
+func (a *app) closeDisplay() {
+	if a.display != nil {
+		a.display.Close()
+	}
+}
+
+// closeLog closes --logfile.
+func (a *app) closeLog() error {
+	if a.logFile == nil {
+		return nil
+	}
+	if err := a.logFile.Close(); err != nil {
+		return fmt.Errorf("--logfile: %w", err)
+	}
+	return nil
+}
+
+// println writes a line of a result.
+func (a *app) println(v ...any) { _, _ = fmt.Fprintln(a.out, v...) }
+
+// NewCommand returns the tree of commands, for the generators of
+// documentation.
+func NewCommand() *cobra.Command {
+	return newRoot(newApp(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "strata",
+		Short: "Build OCI images without a daemon",
+		Long: `strata builds OCI images without a daemon.
+
+It runs Containerfiles as root or as any user, keeps images in the same store
+as podman, buildah and skopeo, and needs nothing else to be installed.`,
+		Example: `  strata build -t hello .
+  strata images
+  strata push hello docker://registry.example/team/hello:1`,
+		Version:           version().Version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.applyEnv(cmd); err != nil {
+				return err
+			}
+			return a.applyGlobal()
+		},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.std.Err)
+	root.SetIn(io.Reader(a.std.In))
+	root.SetVersionTemplate("strata version {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelpCommand())
+	a.global.add(root)
+	root.AddCommand(
+		newBuildCommand(a), newImagesCommand(a), newRmiCommand(a), newTagCommand(a), newInspectCommand(a),
+		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newLoginCommand(a), newLogoutCommand(a),
+		newPruneCommand(a), newInfoCommand(a), newVersionCommand(a), newCompletionCommand(a),
+	)
+	return root
+}
+
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Show the help of a command",
+		Long:  "Show the help of strata or of one of its commands.",
+		Example: `  strata help
+  strata help build`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			target.InitDefaultHelpFlag()
+			return target.Help()
+		},
+	}
+}
