@@ -1,0 +1,218 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation"
+)
+
+// grace is how long a cancelled step may take to end.
+const grace = 10 * time.Second
+
+// Run implements isolation.Driver.
+func (d *driver) Run(ctx context.Context, s *isolation.Step) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return cancelled(ctx)
+	}
+	plan, err := d.plan(s)
+	if err != nil {
+		return err
+	}
+	defer plan.close()
+	flags := uintptr(namespaceFlags)
+	if s.Spec.HasNamespace(specs.NetworkNamespace) {
+		flags |= unix.CLONE_NEWNET
+	}
+	p, err := d.take(flags, plan)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(p.socket)
+	stop := watch(ctx, p)
+	defer stop()
+
+	var console sync.WaitGroup
+	o := p.follow(func(master *os.File) {
+		console.Go(func() { s.Console(master) })
+	})
+	if o.started && o.err == nil {
+		d.startAhead(flags)
+	}
+	state, err := p.child.Wait()
+	stop()
+	console.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return cancelled(ctx)
+	case o.err != nil:
+		return o.err
+	case err != nil:
+		return fmt.Errorf("wait for the step: %w", err)
+	}
+	status, _ := state.Sys().(syscall.WaitStatus)
+	if !o.started {
+		return fmt.Errorf("set up the step: its first process died early (%v)", state)
+	}
+	return d.exitError(status)
+}
+
+func cancelled(ctx context.Context) error {
+	return fmt.Errorf("step cancelled: %w", context.Cause(ctx))
+}
+
+// exitError translates a wait status.
+func (d *driver) exitError(status syscall.WaitStatus) error {
+	e := &isolation.ExitError{Code: status.ExitStatus()}
+	if status.Signaled() {
+		e.Signal = int(status.Signal())
+		e.Code = 128 + e.Signal
+	}
+	if e.Code == 0 {
+		return nil
+	}
+	// A shell says 137 when its child was killed.
+	if e.Code == 128+int(syscall.SIGKILL) && d.oom.rose() {
+		e.Reason = "killed; the kernel ran out of memory meanwhile"
+	}
+	return e
+}
+
+// take returns an init that has its configuration.
+func (d *driver) take(flags uintptr, plan *plan) (*process, error) {
+	d.oom.begin()
+	d.mu.Lock()
+	p := d.ready
+	if d.closed {
+		d.mu.Unlock()
+		return nil, errors.New("embedded isolation: the driver is closed")
+	}
+	if p != nil && p.flags == flags {
+		d.ready = nil
+	} else {
+		p = nil
+	}
+	d.mu.Unlock()
+	if p != nil {
+		if p.send(plan.config, plan.fds) == nil {
+			return p, nil
+		}
+		// It died while it waited; that is no reason to fail.
+		p.end()
+	}
+	p, err := d.starter.start(flags)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if err := p.send(plan.config, plan.fds); err != nil {
+		// What it says of itself is the better reason.
+		if o := p.follow(nil); o.err != nil {
+			err = o.err
+		}
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+// startAhead starts the next step's init, now that this one's program runs.
+func (d *driver) startAhead(flags uintptr) {
+	if !d.o.Ahead {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.ready != nil && d.ready.flags == flags {
+		return
+	}
+	old := d.ready
+	d.ready = nil
+	d.ahead.Go(func() {
+		if old != nil {
+			old.end()
+		}
+		p, err := d.starter.start(flags)
+		if err != nil {
+			return // the next Run will say why
+		}
+		d.mu.Lock()
+		if d.closed || d.ready != nil {
+			d.mu.Unlock()
+			p.end()
+			return
+		}
+		d.ready = p
+		d.mu.Unlock()
+	})
+}
+
+// watch ends the step when ctx ends. The function it returns stops it; it may
+// be called more than once.
+func watch(ctx context.Context, p *process) (stop func()) {
+	done := make(chan struct{})
+	detach := context.AfterFunc(ctx, func() {
+		// Before its program runs, it has nothing to tidy up. A program that
+		// does not listen to SIGTERM ends by it, as anywhere else.
+		if errors.Is(context.Cause(ctx), isolation.ErrKillNow) || !p.running.Load() || !p.handlesTerm() {
+			p.child.Kill()
+			return
+		}
+		p.child.Signal(syscall.SIGTERM)
+		select {
+		case <-done:
+		case <-time.After(grace):
+			p.child.Kill()
+		}
+	})
+	return sync.OnceFunc(func() { detach(); close(done) })
+}
+
+// oomCounter notices that the kernel killed something for want of memory.
+// The counter is the whole host's: where two steps run at once, both may be
+// told.
+type oomCounter struct {
+	mu    sync.Mutex
+	known bool
+	last  string
+}
+
+// begin takes the counter once.
+func (c *oomCounter) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known {
+		c.known, c.last = true, oomKills()
+	}
+}
+
+// rose reports whether the counter has changed since it was looked at.
+func (c *oomCounter) rose() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := oomKills()
+	rose := now != c.last
+	c.last = now
+	return rose
+}
+
+func oomKills() string {
+	b, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b), "\noom_kill ")
+	count, _, _ := strings.Cut(rest, "\n")
+	return count
+}

@@ -1,0 +1,129 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation/embedded/early"
+)
+
+// namespaceFlags are the namespaces that every step has.
+const namespaceFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+
+// starter starts inits, all from one thread that stays: the signal that a
+// child asked for when its parent dies is sent when the parent's *thread*
+// ends, and Go ends threads of locked goroutines.
+type starter struct {
+	requests chan startRequest
+	once     sync.Once
+
+	exe     *os.File // our own file on a read-only detached mount
+	exeErr  error
+	null    *os.File
+	exeOnce sync.Once
+}
+
+type startRequest struct {
+	flags  uintptr
+	answer chan startAnswer
+}
+
+type startAnswer struct {
+	p   *process
+	err error
+}
+
+func newStarter() (*starter, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &starter{null: null, requests: make(chan startRequest)}, nil
+}
+
+// start starts an init in new namespaces.
+func (s *starter) start(flags uintptr) (*process, error) {
+	s.once.Do(func() { go s.serve() })
+	r := startRequest{flags, make(chan startAnswer, 1)}
+	s.requests <- r
+	a := <-r.answer
+	return a.p, a.err
+}
+
+// serve is the thread.
+func (s *starter) serve() {
+	runtime.LockOSThread()
+	// The thread goes back to Go's pool, it does not end.
+	defer runtime.UnlockOSThread()
+	for r := range s.requests {
+		p, err := s.fork(r.flags)
+		r.answer <- startAnswer{p, err}
+	}
+}
+
+func (s *starter) fork(flags uintptr) (*process, error) {
+	s.exeOnce.Do(func() { s.exe, s.exeErr = openSelf() })
+	if s.exeErr != nil {
+		return nil, s.exeErr
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket pair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "init")
+	defer theirs.Close()
+	child, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", s.exe.Fd()), []string{early.Name}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{},
+		Files: []*os.File{s.null, s.null, s.null, theirs},
+		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		unix.Close(pair[0])
+		var sys syscall.Errno
+		if errors.As(err, &sys) {
+			err = sys // without the descriptor's path, which tells nobody anything
+		}
+		return nil, fmt.Errorf("start a process in new namespaces: %w", err)
+	}
+	return &process{child: child, socket: pair[0], flags: flags}, nil
+}
+
+func (s *starter) close() error {
+	s.once.Do(func() {})
+	close(s.requests)
+	if s.exe != nil {
+		s.exe.Close()
+	}
+	return s.null.Close()
+}
+
+// openSelf opens this program's file on a detached read-only mount, so that a
+// step that executes or opens /proc/self/exe or /proc/1/exe cannot write to
+// it (CVE-2019-5736). It costs some 30 us; a copy would cost 9 ms.
+func openSelf() (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open this program read-only: %w", err)
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		Propagation: unix.MS_PRIVATE,
+	}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open this program read-only: %w", err)
+	}
+	// Out of the way of the child's descriptors 0 to 3.
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
+	unix.Close(fd)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(high), "strata"), nil
+}
