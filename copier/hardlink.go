@@ -1,0 +1,97 @@
+package copier
+
+import (
+	"context"
+	"path"
+
+	"github.com/stratabuild/strata/copier/internal/at"
+	"golang.org/x/sys/unix"
+)
+
+// hardLinks connects the names of one inode. The first name that comes is
+// copied; the others are made when everything else of the source is there, so
+// that no worker waits for another, and by path, so that no descriptor is held
+// for them.
+type hardLinks struct {
+	first map[inode]place
+	later []laterLink
+}
+
+// place is where an object was made.
+type place struct {
+	dir     string // real path
+	name    string
+	inUpper bool
+}
+
+type laterLink struct {
+	from place
+	to   place
+	// mtime is what the directory must have afterwards.
+	mtime unix.Timespec
+}
+
+func (l *hardLinks) reset() { l.first, l.later = map[inode]place{}, nil }
+
+// linked reports whether the object is one that was seen under another name;
+// then its link is made later.
+func (pt *putter) linked(d *destDir, name string, st *unix.Stat_t) bool {
+	if st.Nlink <= 1 {
+		return false
+	}
+	id, here := inode{st.Dev, st.Ino}, place{d.path, name, d.inUpper}
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	first, ok := pt.links.first[id]
+	if !ok {
+		pt.links.first[id] = here
+		return false
+	}
+	mtime := d.st.Mtim
+	if d.final != nil {
+		mtime = d.final.mtime
+	}
+	pt.links.later = append(pt.links.later, laterLink{first, here, mtime})
+	return true
+}
+
+// makeLinks makes the links that were put off.
+func (pt *putter) makeLinks() error {
+	links := pt.links.later
+	pt.links.later = nil
+	for _, l := range links {
+		if pt.ctx.Err() != nil {
+			return context.Cause(pt.ctx)
+		}
+		if err := pt.makeLink(l); err != nil {
+			return fail("link "+show(path.Join(l.from.dir, l.from.name))+" to", join(l.to.dir, l.to.name), err)
+		}
+	}
+	return nil
+}
+
+func (pt *putter) makeLink(l laterLink) error {
+	// Both names must be reached through one mount. What was written through
+	// the overlay is also in the upper directory, in directories copied up
+	// for it; the other way round, finished subtrees show in the overlay.
+	root := pt.dst
+	if l.to.inUpper {
+		root = pt.p.Upper
+	}
+	from, err := root.resolver().OpenReal(l.from.dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer at.Close(from)
+	to, err := root.resolver().OpenReal(l.to.dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer at.Close(to)
+	if err := replacing(to, l.to.name, func() error {
+		return unix.Linkat(from, l.from.name, to, l.to.name, 0)
+	}); err != nil {
+		return err
+	}
+	return at.Chtimes(to, l.mtime)
+}

@@ -1,0 +1,281 @@
+package copier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/stratabuild/strata/copier/internal/at"
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// Matcher says which paths of a context are left out. Paths are relative to
+// the source root, with slashes and without a leading one.
+type Matcher interface {
+	// Excluded reports whether path is left out. When it is a directory that
+	// is left out, descend reports whether something below may still be in.
+	// It is called from one goroutine at a time.
+	Excluded(path string) (excluded, descend bool, err error)
+}
+
+// Select describes one COPY or ADD.
+type Select struct {
+	// Patterns are the unsafe source names as written: relative to the root,
+	// wildcards as path.Match reads them, a leading slash ignored. "." and ".."
+	// are resolved in the text, as Docker does, and cannot lead above the root.
+	// A symbolic link that a pattern names is followed inside the root; links
+	// below a directory are taken as links.
+	Patterns []string
+	// Ignore leaves paths out; nil leaves out none.
+	Ignore Matcher
+	// Exclude holds --exclude patterns, relative to each source, in the
+	// language of ignore files. For a source that is not a directory, and for
+	// one that a wildcard found, its own name counts too.
+	Exclude []string
+	// Parents keeps the source's directories (COPY --parents): those after
+	// "/./" where the pattern has it. "**" matches any number of components.
+	Parents bool
+}
+
+// Selection is what one COPY or ADD takes from a source root. It holds names
+// and metadata, no contents; it is valid while the root is open.
+type Selection struct {
+	root    *Root
+	sources []source
+}
+
+// Source is one top-level object of a Selection.
+type Source struct {
+	Path string // relative to the source root
+	Info Info
+}
+
+// source is one top-level object.
+type source struct {
+	path string // as named, cleaned
+	real string // where it lies, free of links
+	node node
+	info Info
+}
+
+// node is one selected object. Nodes of a directory are sorted by name.
+type node struct {
+	name string
+	kids []node
+	// size and mtime are what Digests saw; Put checks them.
+	size  int64
+	mtime unix.Timespec
+	typ   uint32 // S_IFMT bits
+	known bool   // size and mtime are set
+	plain bool   // no extended attributes to keep (known only)
+	// pass: a directory that is there only for what is selected below it; one
+	// that exists at the destination keeps its metadata.
+	pass bool
+}
+
+// Sources lists the selected top-level sources, in the order of the patterns
+// and sorted within each.
+func (s *Selection) Sources() []Source {
+	out := make([]Source, len(s.sources))
+	for i, src := range s.sources {
+		out[i] = Source{Path: src.path, Info: src.info}
+	}
+	return out
+}
+
+// Select expands s below r. A pattern without wildcards that matches nothing
+// is an error that names it, and says so when the ignore file is why. Wildcards
+// may match nothing as long as another pattern matches something (the
+// "COPY a optional* /" idiom).
+func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
+	exclude, err := newPatterns(s.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	sel := &Selection{root: r}
+	var missing error
+	for _, pattern := range s.Patterns {
+		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude}
+		var found []source
+		if s.Parents {
+			found, err = w.parents(pattern)
+		} else {
+			found, err = w.sources(pattern)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			sel.sources = append(sel.sources, found...)
+			continue
+		}
+		err = w.nothing(pattern)
+		if !hasWildcard(pattern) {
+			return nil, err
+		}
+		if missing == nil {
+			missing = err
+		}
+	}
+	if len(sel.sources) == 0 {
+		if missing == nil {
+			missing = fmt.Errorf("no source was given: %w", define.ErrInvalid)
+		}
+		return nil, missing
+	}
+	return sel, nil
+}
+
+// selector expands one pattern.
+type selector struct {
+	ctx     context.Context
+	root    *Root
+	ignore  Matcher
+	exclude *patterns
+	// ignored is a path that matched but is left out.
+	ignored  string
+	excluded bool // by --exclude rather than by the ignore file
+	later    []deepDir
+}
+
+// nothing explains an empty result.
+func (w *selector) nothing(pattern string) error {
+	switch {
+	case w.ignored != "" && w.excluded:
+		return fmt.Errorf("source %s: %s is left out by --exclude: %w", show(pattern), show(w.ignored), define.ErrNotFound)
+	case w.ignored != "":
+		return fmt.Errorf("source %s: %s exists but is excluded by the ignore file; add a line !%s to it: %w", show(pattern), show(w.ignored), w.ignored, define.ErrNotFound)
+	case hasWildcard(pattern):
+		return fmt.Errorf("source %s: no file matches the pattern: %w", show(pattern), define.ErrNotFound)
+	}
+	return fmt.Errorf("source %s: no such file or directory: %w", show(pattern), define.ErrNotFound)
+}
+
+// cleanSource makes a source name relative to the root; "." is the root.
+func cleanSource(pattern string) (string, error) {
+	if strings.IndexByte(pattern, 0) >= 0 || pattern == "" {
+		return "", fmt.Errorf("source %q: want a path: %w", pattern, define.ErrInvalid)
+	}
+	p := strings.TrimPrefix(path.Clean("/"+pattern), "/")
+	if p == "" {
+		p = "."
+	}
+	return p, nil
+}
+
+func (w *selector) sources(pattern string) ([]source, error) {
+	p, err := cleanSource(pattern)
+	if err != nil {
+		return nil, err
+	}
+	names, wild := []string{p}, hasWildcard(p)
+	if wild {
+		if names, err = w.glob(p); err != nil {
+			return nil, err
+		}
+	}
+	var out []source
+	for _, name := range names {
+		if err := w.ctx.Err(); err != nil {
+			return nil, err
+		}
+		src, ok, err := w.source(name, wild)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, src)
+		}
+	}
+	return out, nil
+}
+
+// source resolves one named object and what is below it. It is not ok when
+// nothing is there or all of it is left out.
+func (w *selector) source(name string, wild bool) (source, bool, error) {
+	fd, realPath, err := w.root.resolver().Real(name)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return source{}, false, w.dangling(name)
+	}
+	if err != nil {
+		return source{}, false, fail("find source", name, err)
+	}
+	defer at.Close(fd)
+	var st unix.Stat_t
+	if err := at.Stat(fd, &st); err != nil {
+		return source{}, false, fail("stat", name, err)
+	}
+	src := source{path: name, real: realPath, info: infoOf(&st)}
+	src.node = node{name: path.Base(name), typ: st.Mode & unix.S_IFMT}
+	isDir := src.node.typ == unix.S_IFDIR
+	if src.node.typ == unix.S_IFSOCK {
+		return source{}, false, fmt.Errorf("source %s: it is a socket, which cannot be copied: %w", show(name), define.ErrInvalid)
+	}
+
+	out, descend := false, true
+	if realPath != "." {
+		if out, descend, err = w.isIgnored(name, realPath); err != nil {
+			return source{}, false, err
+		}
+	}
+	// The name itself can be excluded unless it is a directory that was asked
+	// for by its full name.
+	if !out && (wild || !isDir) {
+		ex, _, err := w.exclude.match(src.node.name, nil)
+		if err != nil {
+			return source{}, false, err
+		}
+		if ex {
+			w.ignored, w.excluded = name, true
+			return source{}, false, nil
+		}
+	}
+	if out && (!isDir || !descend) {
+		w.ignored = name
+		return source{}, false, nil
+	}
+	if !isDir {
+		return src, true, nil
+	}
+	dir, err := at.Open(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return source{}, false, fail("open directory", name, err)
+	}
+	defer at.Close(dir)
+	base := treeFilter{rel: "", state: nil}
+	if err := w.whole(dir, realPath, &src.node, base); err != nil {
+		return source{}, false, err
+	}
+	if out && len(src.node.kids) == 0 {
+		w.ignored = name
+		return source{}, false, nil
+	}
+	return src, true, nil
+}
+
+// dangling tells a name that does not exist (nil) from a link that leads
+// nowhere.
+func (w *selector) dangling(name string) error {
+	info, err := w.root.Stat(name, false)
+	if err != nil || info.Link == "" {
+		return nil
+	}
+	return fmt.Errorf("source %s: it is a symbolic link to %s, which does not exist inside the source root: %w", show(name), show(info.Link), define.ErrNotFound)
+}
+
+// isIgnored asks the ignore file about a source under its own name and, when a
+// link led elsewhere, under that of its target.
+func (w *selector) isIgnored(name, realPath string) (out, descend bool, err error) {
+	if w.ignore == nil {
+		return false, true, nil
+	}
+	out, descend, err = w.ignore.Excluded(realPath)
+	if err != nil || out || realPath == name || name == "." {
+		return out, descend, err
+	}
+	linkOut, _, err := w.ignore.Excluded(name)
+	return linkOut, false, err
+}
