@@ -37,6 +37,7 @@ type otherPlatform struct {
 	local      Local
 	have, want string
 	name       string
+	usable     bool // by a machine of the wanted platform
 }
 
 func (e *otherPlatform) Error() string {
@@ -219,13 +220,43 @@ func (c *Client) match(asked, name string, rec *storage.Image, p define.Platform
 	if image.IsIndex(img.MediaType) {
 		return c.matchIndex(asked, name, img, p)
 	}
-	if p.OS == "" && p.Architecture == "" || covers(p, img.Platform) {
+	if p.OS == "" && p.Architecture == "" || same(p, img.Platform) {
 		return l, rec, nil
 	}
+	if name != "" {
+		if other := c.sibling(rec, p); other != nil {
+			return Local{ID: define.ImageID(other.ID), Name: name}, other, nil
+		}
+	}
 	return Local{}, nil, &otherPlatform{
-		local: l, name: asked,
+		local: l, name: asked, usable: covers(p, img.Platform),
 		have: define.FormatPlatform(define.NormalizePlatform(img.Platform)), want: define.FormatPlatform(p),
 	}
+}
+
+// sibling finds the image of the platform that came from the same list as
+// rec. The two share a name, which the one pulled last has; both keep the
+// list. So a build for several platforms need not ask the registry in turns.
+func (c *Client) sibling(rec *storage.Image, p define.Platform) *storage.Image {
+	for _, d := range rec.Digests {
+		if d == rec.BigDataDigests[storage.ImageDigestBigDataKey] {
+			continue
+		}
+		recs, err := c.raw().ImagesByDigest(d)
+		if err != nil {
+			continue
+		}
+		for _, other := range recs {
+			if other.ID == rec.ID || other.TopLayer == "" {
+				continue
+			}
+			img, err := image.Load(c.st, define.ImageID(other.ID))
+			if err == nil && !image.IsIndex(img.MediaType) && same(p, img.Platform) {
+				return other
+			}
+		}
+	}
+	return nil
 }
 
 func (c *Client) matchIndex(asked, name string, list *image.Stored, p define.Platform) (Local, *storage.Image, error) {
@@ -237,7 +268,7 @@ func (c *Client) matchIndex(asked, name string, list *image.Stored, p define.Pla
 		return Local{}, nil, fmt.Errorf("image %s: %w", show(asked), err)
 	}
 	for _, d := range man.Manifests {
-		if d.Platform == nil || !covers(p, *d.Platform) {
+		if d.Platform == nil || !same(p, *d.Platform) {
 			continue
 		}
 		recs, err := c.raw().ImagesByDigest(d.Digest)
@@ -253,9 +284,16 @@ func (c *Client) matchIndex(asked, name string, list *image.Stored, p define.Pla
 	return Local{}, nil, fmt.Errorf("list of images %s has none for %s in the store: %w", show(asked), define.FormatPlatform(p), define.ErrNotFound)
 }
 
-// covers reports whether an image of the platform have serves a wish for
-// want. Variants count upward: what runs arm/v7 runs arm/v6. Images of old
-// tools that say nothing of their platform serve everybody.
+// same reports whether an image is of the platform. Images of old tools that
+// say nothing of theirs are of every platform; a variant that one side leaves
+// open is the other's.
+func same(want, have define.Platform) bool {
+	want, have = define.NormalizePlatform(want), define.NormalizePlatform(have)
+	return covers(want, have) && (have.Variant == want.Variant || have.Variant == "" || want.Variant == "")
+}
+
+// covers reports whether a machine of the platform want runs an image of the
+// platform have: variants count upward, what runs arm/v7 runs arm/v6.
 func covers(want, have define.Platform) bool {
 	want, have = define.NormalizePlatform(want), define.NormalizePlatform(have)
 	if have.OS != "" && want.OS != "" && have.OS != want.OS {
@@ -264,10 +302,7 @@ func covers(want, have define.Platform) bool {
 	if have.Architecture != "" && want.Architecture != "" && have.Architecture != want.Architecture {
 		return false
 	}
-	if have.Variant == want.Variant || have.Variant == "" || want.Variant == "" {
-		return true
-	}
-	return have.Variant < want.Variant
+	return have.Variant == "" || want.Variant == "" || have.Variant <= want.Variant
 }
 
 func storeError(name string, err error) error {

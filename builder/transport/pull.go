@@ -71,6 +71,10 @@ func (c *Client) Pull(ctx context.Context, name string, p define.Platform, polic
 	if pullErr == nil {
 		return pulled, nil
 	}
+	if other != nil && other.usable && ctx.Err() == nil {
+		c.warn(fmt.Sprintf("using %s for %s, because the one for %s could not be pulled: %v", name, other.have, other.want, pullErr))
+		return local, nil
+	}
 	if other != nil {
 		return Local{}, fmt.Errorf("%w (%w)", pullErr, other)
 	}
@@ -157,7 +161,7 @@ func (c *Client) pullOne(ctx context.Context, sys *types.SystemContext, named re
 	if err != nil {
 		return Local{}, fmt.Errorf("image %s: %w", show(named.String()), plain(err))
 	}
-	id, err := c.pullTo(ctx, sys, named.String(), src, dst, rec != nil)
+	id, err := c.pullTo(ctx, sys, named.String(), src, dst)
 	if err != nil {
 		return Local{}, err
 	}
@@ -178,12 +182,11 @@ func (c *Client) remoteDigest(ctx context.Context, sys *types.SystemContext, nam
 }
 
 // pullTo copies into the store and returns the image's ID.
-func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, name string, src, dst types.ImageReference, likely bool) (define.ImageID, error) {
+func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, name string, src, dst types.ImageReference) (define.ImageID, error) {
 	var resolved types.ImageReference
 	_, err := c.copy(ctx, transfer{action: "pull", name: name, src: src, dst: dst, opts: &copy.Options{
 		SourceCtx: sys, DestinationCtx: sys,
-		ReportResolvedReference:               &resolved,
-		OptimizeDestinationImageAlreadyExists: likely,
+		ReportResolvedReference: &resolved,
 	}})
 	if err != nil {
 		return "", err

@@ -60,7 +60,7 @@ func (c *Client) pullFile(ctx context.Context, kind, rest, name string, p define
 	if err != nil {
 		return Local{}, fmt.Errorf("pull of %s: %w: %w", name, plain(err), define.ErrUnsupported)
 	}
-	id, err := c.pullTo(ctx, sys, name, src, dst, false)
+	id, err := c.pullTo(ctx, sys, name, src, dst)
 	if err != nil {
 		return Local{}, err
 	}

@@ -12,12 +12,23 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 )
 
-// Main runs a package's tests; TestMain calls it.
-func Main(m *testing.M) {
+// Main runs a package's tests; TestMain calls it. What prepare does happens in
+// the test process only, and what it returns, when not nil, at the end.
+func Main(m *testing.M, prepare ...func() (cleanUp func())) {
 	if reexec.Init() {
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	var after []func()
+	for _, p := range prepare {
+		if f := p(); f != nil {
+			after = append(after, f)
+		}
+	}
+	code := m.Run()
+	for _, f := range after {
+		f()
+	}
+	os.Exit(code)
 }
 
 // Store opens an empty store that ends with the test. The test is skipped for
