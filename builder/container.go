@@ -94,7 +94,7 @@ func (c *Container) Fork() (*Container, error) {
 	if c.working != nil {
 		return nil, errors.New("container has changes that are not sealed")
 	}
-	return &Container{engine: c.engine, space: c.space, Image: c.Image.Clone(), Base: c.Base, base: c.top, top: c.top}, nil
+	return &Container{engine: c.engine, space: c.space, Image: c.Image.Clone(), Base: c.Base, base: c.base, top: c.top}, nil
 }
 
 // Top is the chain without open changes; nil is the empty root.

@@ -50,7 +50,13 @@ func (s *Space) makeSkeleton(ctx context.Context) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount point skeleton: %w", err)
 	}
-	if err := isolation.Skeleton(dir, isolation.StandardTargets()); err != nil {
+	// The mount points of a step without any wish of its own: what others
+	// need besides is made in their roots.
+	spec, err := isolation.NewSpec(isolation.Options{Args: []string{"true"}, Cwd: "/", Network: isolation.NetworkHost})
+	if err == nil {
+		err = isolation.Skeleton(dir, spec.Targets())
+	}
+	if err != nil {
 		dir.Close()
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
@@ -99,11 +100,13 @@ func (b *build) plan() (*containerfile.Graph, error) {
 		name = b.file.Stages[n-1].Name
 	}
 	b.global = expand.NewGlobal(b.opts.BuildArgs, b.opts.platform(), define.HostPlatform(), name)
+	b.global.SetEscape(b.file.Escape)
 	for _, in := range b.file.Args {
 		if err := b.global.DeclareAll(in); err != nil {
 			return nil, err
 		}
 	}
+	b.mentionArgs()
 	graph, err := b.file.Graph(b.opts.Target, b.global.Expand)
 	if err != nil {
 		return nil, err
@@ -112,6 +115,18 @@ func (b *build) plan() (*containerfile.Graph, error) {
 		b.opts.Target, define.FormatPlatform(b.opts.platform())}, "\x00"))
 	b.identity = h.Encoded()[:32]
 	return graph, nil
+}
+
+// mentionArgs notes the arguments that stages declare, needed ones or not: a
+// build argument for a stage that --target leaves out is no mistake.
+func (b *build) mentionArgs() {
+	for i := range b.file.Stages {
+		for _, in := range b.file.Stages[i].Instructions {
+			if cmd, ok := in.Command.(*instructions.ArgCommand); ok {
+				b.global.Mention(cmd.Args...)
+			}
+		}
+	}
 }
 
 // jobs is how many steps execute at once when the user does not say: more

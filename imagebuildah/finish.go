@@ -2,6 +2,7 @@ package imagebuildah
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -96,7 +97,11 @@ func (s *stage) datePast(ctx context.Context) error {
 // nothing else in it carries a time.
 func (s *stage) firstBuilt(ctx context.Context) (time.Time, error) {
 	k := s.baseKey("image")
-	k.Add("configuration", s.c.Image.Fingerprint())
+	text, err := json.Marshal(s.c.Image)
+	if err != nil {
+		return time.Time{}, err
+	}
+	k.Add("configuration", string(text))
 	c := s.b.engine.Cache()
 	if !s.b.opts.NoCache {
 		r, ok, err := c.Lookup(ctx, k)

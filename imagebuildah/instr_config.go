@@ -31,7 +31,10 @@ func (s *stage) arg(in *containerfile.Instruction, cmd *instructions.ArgCommand)
 	step := s.nextStep(in)
 	text := make([]string, 0, len(cmd.Args))
 	for _, kv := range cmd.Args {
-		s.scope.Declare(kv)
+		kv, err := s.scope.Declare(kv)
+		if err != nil {
+			return err
+		}
 		if kv.Value == nil {
 			text = append(text, kv.Key)
 		} else {

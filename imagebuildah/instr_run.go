@@ -21,7 +21,10 @@ const scriptPath = "/run/strata/script"
 // runPlan is a RUN instruction, ready to execute.
 type runPlan struct {
 	args []string
-	// env are the variables that only the step sees: declared arguments.
+	// args of the instruction's scope that the step sees; they count.
+	scope []string
+	// env is what the step sees beside the image's variables: scope, and the
+	// proxies, which count neither for the key nor for the history.
 	env []string
 	// script is the content mounted at scriptPath; nil when there is none.
 	script      []byte
@@ -43,7 +46,7 @@ func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instructio
 			if err := s.materialize(ctx); err != nil {
 				return false, err
 			}
-			r := builder.Run{Args: p.args, Env: append(s.scope.ProxyEnv(), p.env...), Step: step, Confinement: p.confinement}
+			r := builder.Run{Args: p.args, Env: p.env, Step: step, Confinement: p.confinement}
 			if p.script != nil {
 				r.Files = map[string][]byte{scriptPath: p.script}
 			}
@@ -57,6 +60,9 @@ func (s *stage) planRun(cmd *instructions.RunCommand) (*runPlan, error) {
 		return nil, err
 	}
 	p := &runPlan{env: s.scope.RunEnv(), confinement: s.b.opts.Run}
+	for _, a := range s.scope.UsedArgs() {
+		p.scope = append(p.scope, a.Name+"="+a.Value)
+	}
 	switch network := instructions.GetNetwork(cmd); network {
 	case instructions.NetworkDefault:
 	case instructions.NetworkNone:
@@ -141,7 +147,7 @@ func (s *stage) runKey(p *runPlan) *cache.Key {
 	k.Add("user", s.c.Image.Config.User)
 	k.Add("workdir", s.c.Image.Config.WorkingDir)
 	addEnv(k, "variable", s.c.Image.Config.Env)
-	addEnv(k, "argument", p.env)
+	addEnv(k, "argument", p.scope)
 	addConfinement(k, p.confinement)
 	return k
 }
@@ -149,10 +155,10 @@ func (s *stage) runKey(p *runPlan) *cache.Key {
 // runHistory is the history's text: the arguments in front, as docker has it.
 func (s *stage) runHistory(p *runPlan) string {
 	text := strings.Join(p.args, " ")
-	if len(p.env) == 0 {
+	if len(p.scope) == 0 {
 		return "RUN " + text
 	}
-	env := append([]string(nil), p.env...)
+	env := append([]string(nil), p.scope...)
 	sort.Strings(env)
 	return fmt.Sprintf("RUN |%d %s %s", len(env), strings.Join(env, " "), text)
 }

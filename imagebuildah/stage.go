@@ -171,7 +171,7 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 		return err
 	}
 	s.top, s.missed, s.adopted = parent.top, parent.missed, true
-	s.begin()
+	s.scope = parent.scope.Child()
 	return nil
 }
 

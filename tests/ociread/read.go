@@ -158,29 +158,31 @@ func (img *Image) apply(d Descriptor, blob []byte) error {
 func (img *Image) merge(members []Entry) error {
 	lower := img.Tree
 	img.Tree = map[string]Entry{}
-	hidden := func(p string) bool { return false }
+	gone, emptied := map[string]bool{}, map[string]bool{}
 	for _, m := range members {
 		dir, base := path.Split(m.Path)
-		var target string
-		prefixOnly := false
+		old, below := lower[m.Path]
 		switch {
 		case base == ".wh..wh..opq":
-			target, prefixOnly = path.Clean(dir), true
+			emptied[path.Clean(dir)] = true
 		case strings.HasPrefix(base, ".wh."):
-			target = path.Join(dir, strings.TrimPrefix(base, ".wh."))
-		case m.Header.Typeflag != tar.TypeDir:
-			target = m.Path
-		default:
-			if old, ok := lower[m.Path]; ok && old.Header.Typeflag != tar.TypeDir {
-				target = m.Path
-			} else {
-				continue
+			target := path.Join(dir, strings.TrimPrefix(base, ".wh."))
+			gone[target], emptied[target] = true, true
+		case m.Header.Typeflag != tar.TypeDir, below && old.Header.Typeflag != tar.TypeDir:
+			gone[m.Path], emptied[m.Path] = true, true
+		}
+	}
+	hidden := func(p string) bool {
+		if gone[p] {
+			return true
+		}
+		for d := p; d != "/"; {
+			d = path.Dir(d)
+			if emptied[d] {
+				return true
 			}
 		}
-		before := hidden
-		hidden = func(p string) bool {
-			return before(p) || strings.HasPrefix(p, strings.TrimSuffix(target, "/")+"/") || (!prefixOnly && p == target)
-		}
+		return false
 	}
 	for p, e := range lower {
 		if !hidden(p) {
