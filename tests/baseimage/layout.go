@@ -157,21 +157,29 @@ func (l layout) finish(manifest v1.Descriptor, ref string) error {
 }
 
 // Archive writes the layout at dir as an OCI archive, for "oci-archive:FILE".
+// Its members belong to this process's user: skopeo 1.9 keeps the owners of
+// what it unpacks, as far as it may.
 func Archive(w io.Writer, dir string) error {
 	t := tar.NewWriter(w)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || path == dir {
 			return err
 		}
 		name, err := filepath.Rel(dir, path)
 		if err != nil {
 			return err
 		}
+		h := tar.Header{Name: filepath.ToSlash(name), ModTime: Epoch, Uid: os.Getuid(), Gid: os.Getgid()}
+		if d.IsDir() {
+			h.Typeflag, h.Name, h.Mode = tar.TypeDir, h.Name+"/", 0o755
+			return t.WriteHeader(&h)
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: filepath.ToSlash(name), Mode: 0o644, Size: int64(len(b)), ModTime: Epoch}); err != nil {
+		h.Typeflag, h.Mode, h.Size = tar.TypeReg, 0o644, int64(len(b))
+		if err := t.WriteHeader(&h); err != nil {
 			return err
 		}
 		_, err = t.Write(b)
