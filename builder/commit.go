@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -134,15 +135,32 @@ func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOpti
 	if err != nil {
 		return nil, err
 	}
-	if err := c.space.Sync(ctx); err != nil {
-		return nil, err
-	}
-	if err := image.Record(c.engine.store, enc, top, o.Names); err != nil {
-		return nil, err
+	if !c.recorded(enc, top, o.Names) {
+		if err := c.space.Sync(ctx); err != nil {
+			return nil, err
+		}
+		if err := image.Record(c.engine.store, enc, top, o.Names); err != nil {
+			return nil, err
+		}
 	}
 	define.Emit(c.engine.opts.Listener, define.Event{Kind: define.EventImage, Image: enc.ID, Names: o.Names})
 	return &Committed{ID: enc.ID, Digest: enc.ManifestDigest, MediaType: enc.MediaType,
 		Size: int64(len(enc.Manifest)), Names: o.Names, Lost: enc.Lost}, nil
+}
+
+// recorded reports whether the store holds the very image under all names, as
+// after a build whose steps all came from the cache: then nothing is written.
+func (c *Container) recorded(enc *image.Encoded, top define.LayerID, names []string) bool {
+	img, err := c.engine.store.Raw().Image(string(enc.ID))
+	if err != nil || img.TopLayer != string(top) || img.Digest != enc.ManifestDigest {
+		return false
+	}
+	for _, n := range names {
+		if !slices.Contains(img.Names, n) {
+			return false
+		}
+	}
+	return true
 }
 
 // newest is the time of the latest history entry; the Unix epoch when there

@@ -14,15 +14,21 @@ import (
 
 // withParent returns the key with the layer it stands on in front.
 func withParent(k *cache.Key, parent define.LayerID) *cache.Key {
-	full := &cache.Key{}
 	if parent == "" {
 		parent = "scratch"
 	}
+	full := &cache.Key{}
 	full.Add("parent", string(parent))
-	for _, p := range k.Parts() {
-		full.Add(p.Name, p.Value)
+	return addParts(full, k)
+}
+
+func copyKey(k *cache.Key) *cache.Key { return addParts(&cache.Key{}, k) }
+
+func addParts(to, from *cache.Key) *cache.Key {
+	for _, p := range from.Parts() {
+		to.Add(p.Name, p.Value)
 	}
-	return full
+	return to
 }
 
 // keyVersion changes when the same parts start to mean another result.

@@ -31,7 +31,8 @@ type transfer struct {
 	from     string
 	urls     []string
 
-	origin    *origin // where sources are taken from, once opened
+	base      *cache.Key // what counts besides the sources
+	origin    *origin    // where sources are taken from, once opened
 	picked    *copier.Selection
 	downloads []*buildcontext.Downloaded
 }
@@ -101,11 +102,12 @@ func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *
 	}
 	defer t.origin.close()
 	defer t.closeFiles()
+	t.base = s.transferKey(t)
 	f := fsStep{in: in, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
 		return true, s.transferExec(ctx, t, mode)
 	}}
 	if t.origin.quick != nil {
-		f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return s.quickKey(ctx, t) })
+		f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return t.quickKey(ctx) })
 	}
 	f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return s.contentKey(ctx, t) })
 	return s.layerStep(ctx, f)
@@ -172,13 +174,14 @@ func (s *stage) transferKey(t *transfer) *cache.Key {
 	return k
 }
 
-// quickKey tells sources by the layer they lie in: no file is looked at.
-func (s *stage) quickKey(ctx context.Context, t *transfer) (*cache.Key, error) {
+// quickKey tells sources by the layer they lie in: no file is looked at. It
+// may be asked for while the stage goes on, so it reads nothing of the stage.
+func (t *transfer) quickKey(ctx context.Context) (*cache.Key, error) {
 	id, err := t.origin.quick(ctx)
 	if err != nil {
 		return nil, err
 	}
-	k := s.transferKey(t)
+	k := copyKey(t.base)
 	k.Add("from", string(id))
 	addList(k, "source", t.sources)
 	addList(k, "--exclude", t.exclude)
@@ -187,7 +190,7 @@ func (s *stage) quickKey(ctx context.Context, t *transfer) (*cache.Key, error) {
 
 // contentKey tells sources by their contents.
 func (s *stage) contentKey(ctx context.Context, t *transfer) (*cache.Key, error) {
-	k := s.transferKey(t)
+	k := copyKey(t.base)
 	if err := s.pick(ctx, t); err != nil {
 		return nil, err
 	}

@@ -16,11 +16,15 @@ type fsStep struct {
 	createdBy string
 	// keys give the step's cache keys without the parent, cheapest first.
 	// Each is asked for only when those before it had no hit.
-	keys []func(context.Context) (*cache.Key, error)
+	// The last one tells by contents and is asked for before the step is
+	// executed; the others must be good to ask for at any time.
+	keys []keyFunc
 	// exec leaves its changes open in the stage's container. It reports
 	// whether there are any.
 	exec func(context.Context, *define.Step) (changed bool, err error)
 }
+
+type keyFunc = func(context.Context) (*cache.Key, error)
 
 // layerStep finds the step in the cache or executes it.
 func (s *stage) layerStep(ctx context.Context, f fsStep) error {
@@ -39,14 +43,17 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 	if err := s.explainMiss(ctx, f, step, keys); err != nil {
 		return err
 	}
+	var later []keyFunc
 	if keys == nil {
-		k, err := f.keys[len(f.keys)-1](ctx)
+		last := len(f.keys) - 1
+		k, err := f.keys[last](ctx)
 		if err != nil {
 			return err
 		}
-		keys = []*cache.Key{k}
+		// The cheap keys may wait for layers that are being committed.
+		keys, later = []*cache.Key{k}, f.keys[:last]
 	}
-	return s.executeLayer(ctx, f, step, keys)
+	return s.executeLayer(ctx, f, step, keys, later)
 }
 
 // lookup asks the cache under each key in turn.
@@ -164,7 +171,7 @@ func (s *stage) markOpenHistoryEmpty() {
 
 // executeLayer executes and seals, and records the result once the layer is
 // in the store.
-func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, keys []*cache.Key) error {
+func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, keys []*cache.Key, later []keyFunc) error {
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
@@ -186,7 +193,17 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	s.addHistory(f.createdBy, &created, made == nil)
 	slot := s.slot(f.in, step)
 	s.b.running.Go(func() {
-		if err := s.save(s.b.outer, slot, keys, parent, made, created); err != nil {
+		err := s.save(s.b.outer, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
+			for _, make := range later {
+				k, err := make(ctx)
+				if err != nil {
+					return nil, err
+				}
+				keys = append(keys, k)
+			}
+			return keys, nil
+		})
+		if err != nil {
 			s.b.cancel(s.fail(f.in, err))
 		}
 	})
@@ -194,7 +211,8 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 }
 
 // save records what the step made, under each of its keys.
-func (s *stage) save(ctx context.Context, slot cache.Slot, keys []*cache.Key, parent, made *layer.Layer, created time.Time) error {
+func (s *stage) save(ctx context.Context, slot cache.Slot, parent, made *layer.Layer, created time.Time,
+	keysOf func(context.Context) ([]*cache.Key, error)) error {
 	var top define.LayerID
 	if parent != nil {
 		info, err := parent.Wait(ctx)
@@ -213,6 +231,10 @@ func (s *stage) save(ctx context.Context, slot cache.Slot, keys []*cache.Key, pa
 			return err
 		}
 		result.Layer, result.DiffID, result.Size = info.ID, info.DiffID, info.Size
+	}
+	keys, err := keysOf(ctx)
+	if err != nil {
+		return err
 	}
 	for _, k := range keys {
 		if err := s.b.engine.Cache().Save(ctx, slot, withParent(k, top), result); err != nil {
