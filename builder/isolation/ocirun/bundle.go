@@ -27,7 +27,6 @@ const bundleVersion = "1.0.2"
 type work struct {
 	dir   string
 	stubs []string // mount points of volumes
-	files []string
 }
 
 func newWork(temp string) (*work, error) {
@@ -51,19 +50,25 @@ func (w *work) path(name ...string) string {
 // id is the container's: unique on the machine, in the runtimes' alphabet.
 func (w *work) id() string { return filepath.Base(w.dir) }
 
-// remove deletes the directory. Only state is deleted recursively: should a
-// mount be left anywhere else, what is mounted must not be deleted.
+// remove deletes the directory. Below rootfs and volumes, where the step's
+// thread had mounts, only what is known is deleted: should a mount be left
+// there, its content must not be.
 func (w *work) remove() error {
-	err := os.RemoveAll(w.path("state"))
-	for _, list := range [][]string{w.files, w.stubs, {"files", "volumes", "rootfs", "config.json", "log", "pid", "console"}, {""}} {
-		for _, name := range list {
-			if e := os.Remove(w.path(name)); e != nil && !errors.Is(e, os.ErrNotExist) {
-				err = errors.Join(err, e)
-			}
+	var err error
+	for _, stub := range append(w.stubs, "volumes", "rootfs") {
+		if e := os.Remove(w.path(stub)); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("step's private directory is left: %w", err)
+	entries, e := os.ReadDir(w.dir)
+	err = errors.Join(err, e)
+	for _, entry := range entries {
+		if name := entry.Name(); name != "rootfs" && name != "volumes" {
+			err = errors.Join(err, os.RemoveAll(w.path(name)))
+		}
+	}
+	if err = errors.Join(err, os.Remove(w.dir)); err != nil {
+		return fmt.Errorf("step's private directory is left: %w", oneLine([]error{err}))
 	}
 	return nil
 }

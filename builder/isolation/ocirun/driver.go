@@ -186,7 +186,7 @@ func mayMount() error {
 func oneLine(errs []error) error {
 	var text []string
 	for _, e := range errs {
-		text = append(text, e.Error())
+		text = append(text, strings.ReplaceAll(e.Error(), "\n", "; "))
 	}
 	return &joined{strings.Join(text, "; "), errors.Join(errs...)}
 }

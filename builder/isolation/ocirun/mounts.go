@@ -150,9 +150,7 @@ func describe(tree int) ([]string, error) {
 // cloneFiles writes the step's files and makes mounts of them.
 func (t *trees) cloneFiles(files map[string][]byte, w *work) error {
 	for dest, content := range files {
-		name := "files/" + strconv.Itoa(len(t.files))
-		w.files = append(w.files, name)
-		p := w.path(name)
+		p := w.path("files", strconv.Itoa(len(t.files)))
 		if err := os.WriteFile(p, content, 0o644); err != nil {
 			return fmt.Errorf("file %s: %w", dest, err)
 		}

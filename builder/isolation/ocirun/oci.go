@@ -50,9 +50,6 @@ func (r *oci) flags(w *work, spec *specs.Spec) []string {
 		if !limits {
 			f = append(f, "--cgroup-manager=disabled")
 		}
-		if r.userns {
-			f = append(f, "--rootless=true")
-		}
 	case "runc":
 		if r.userns {
 			// Left to itself runc guesses from $USER. True makes a cgroup that
