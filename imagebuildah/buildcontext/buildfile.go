@@ -45,6 +45,11 @@ func (c *Context) readBuildFiles(ctx context.Context, o *Options, folder bool) e
 		}
 		c.Files = append(c.Files, f)
 	}
+	return nil
+}
+
+// join makes one build file of several.
+func (c *Context) join() error {
 	names := make([]string, len(c.Files))
 	contents := make([][]byte, len(c.Files))
 	total := 0

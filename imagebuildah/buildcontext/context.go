@@ -168,7 +168,9 @@ func (c *Context) open(ctx context.Context, o *Options, kind kind) error {
 	} else if err := c.readBuildFiles(ctx, o, kind == kindFolder); err != nil {
 		return err
 	}
-	err = c.readIgnore(o)
+	if err = c.join(); err == nil {
+		err = c.readIgnore(o)
+	}
 	for i := range c.Files {
 		if c.Files[i].own {
 			err = errors.Join(err, c.Files[i].dir.Close())

@@ -18,6 +18,10 @@ import (
 const (
 	maxPatterns = 10_000
 	maxPattern  = 64 << 10 // bytes; what Docker's reader takes
+	// A match costs the product of the path's length and the size of the
+	// regular expression, which grows with the wildcards.
+	maxWild      = 4 << 10 // bytes of a pattern with wildcards: the longest path
+	maxWildcards = 32
 	// cachedResults bounds the memory for results of folders: one byte for
 	// each pattern and folder.
 	cachedResults = 16 << 20
@@ -136,6 +140,9 @@ func (p *pattern) compile(text string) (err error) {
 	} else {
 		p.literal, p.exact = positive, true
 		return nil
+	}
+	if len(positive) > maxWild || strings.Count(positive, "*")+strings.Count(positive, "?") > maxWildcards {
+		return fmt.Errorf("pattern %q: more than %d wildcards or %d bytes", clip(text), maxWildcards, maxWild)
 	}
 	// The library would print about these bytes, and never match them.
 	if !utf8.ValidString(positive) {

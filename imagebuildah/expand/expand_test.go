@@ -201,7 +201,7 @@ func TestCommands(t *testing.T) {
 func TestBombs(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("x", MaxResult)
-	s := NewGlobal(nil, amd64, amd64, "").Stage([]string{"BIG=" + big, "K=" + big[:1024]})
+	s := NewGlobal(nil, amd64, amd64, "").Stage([]string{"BIG=" + big, "K=" + big[:1024], "W=" + strings.Repeat("*a", 5000)})
 	for name, word := range map[string]string{
 		"many":    strings.Repeat("$BIG", 1000),
 		"two":     "$BIG$BIG",
@@ -209,6 +209,8 @@ func TestBombs(t *testing.T) {
 		"literal": "${BIG//x/" + strings.Repeat("y", 1000) + "}",
 		"nested":  "${K//x/${K//x/${K//x/${K//x/$K}}}}",
 		"hidden":  `${K//x/${K//x/\}${K//x/\}${K//x/$K}}}}`,
+		"wild":    "${BIG##" + strings.Repeat("*a", 5000) + "}",
+		"wilder":  "${BIG##$W}",
 		"deep":    strings.Repeat("${A:-", 1_000_000) + strings.Repeat("}", 1_000_000),
 	} {
 		if v, err := s.Expand(word); err == nil {

@@ -22,15 +22,21 @@ const MaxResult = 1 << 20
 // a stack overflow cannot be caught in Go.
 const (
 	maxNesting     = 10_000
-	maxNestingCost = 1 << 28
+	maxNestingCost = 1 << 27
 	// maxReplaced bounds what ${name//pattern/text} may build in memory
 	// before the result can be measured.
 	maxReplaced = 64 << 20
+	// maxWildcards bounds one pattern, and maxPatternValue the values in a
+	// word whose patterns hold variables: a match costs the product of the
+	// pattern's wildcards and the value's length.
+	maxWildcards    = 32
+	maxPatternValue = 4 << 10
 )
 
 var (
 	errTooLarge = fmt.Errorf("the expanded text is larger than %d bytes", MaxResult)
 	errTooDeep  = errors.New("too many substitutions like ${name:-word}")
+	errPattern  = fmt.Errorf("a pattern with more than %d wildcards", maxWildcards)
 	errLexer    = errors.New("the word cannot be read")
 )
 
@@ -79,7 +85,14 @@ func (x lexer) expand(word string, get func(string) (string, bool), names func()
 	if err != nil {
 		return nil, nil, invalid(word, err)
 	}
+	wildcards, variable := patterns(word, x.escape)
+	if wildcards > maxWildcards {
+		return nil, nil, invalid(word, errPattern)
+	}
 	each, all := maxValue(word, x.escape)
+	if variable {
+		each = min(each, maxPatternValue)
+	}
 	env := &lookup{get: get, names: names, left: all, each: each}
 	lex := shell.NewLex(x.escape)
 	lex.SkipProcessQuotes = x.raw
@@ -235,6 +248,30 @@ func maxValue(word string, escape rune) (each, all int) {
 	}
 	each = int(math.Pow(room, 1/float64(depth+1)))
 	return each, each * values
+}
+
+// patterns looks at the patterns of ${name#pattern} and its kin: the most
+// wildcards of one, and whether one holds a variable. It sees too much rather
+// than too little where quotes hide the end of one.
+func patterns(word string, escape rune) (wildcards int, variable bool) {
+	for i := strings.Index(word, "${"); i >= 0; i = strings.Index(word, "${") {
+		word = word[i+2:]
+		end := strings.IndexFunc(word, notName)
+		if end < 0 || !strings.ContainsRune("#%/", rune(word[end])) {
+			continue
+		}
+		pattern := word[end+1:]
+		for at := 0; at < len(pattern); at++ {
+			if c := pattern[at]; c == '\'' || c == '"' {
+				break
+			} else if c == '}' && (at == 0 || rune(pattern[at-1]) != escape) {
+				pattern = pattern[:at]
+			}
+		}
+		wildcards = max(wildcards, strings.Count(pattern, "*")+strings.Count(pattern, "?"))
+		variable = variable || strings.Contains(pattern, "$")
+	}
+	return wildcards, variable
 }
 
 // values is how many values of the full size a word with nested replacements
