@@ -18,6 +18,7 @@ import (
 type Manifest struct {
 	MediaType    string
 	Config       digest.Digest
+	ConfigSize   int64
 	Layers       []Layer // without DiffID
 	Annotations  map[string]string
 	Manifests    []v1.Descriptor // of an index
@@ -65,7 +66,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		m.Manifests = raw.Manifests
 		return m, nil
 	}
-	m.Config = raw.Config.Digest
+	m.Config, m.ConfigSize = raw.Config.Digest, raw.Config.Size
 	if err := m.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("manifest names the config %q: %v: %w", m.Config, err, define.ErrInvalid)
 	}

@@ -81,3 +81,13 @@ func (t *formatTypes) layerType(mediaType string) (string, error) {
 func IsIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == MediaTypeDockerManifestList
 }
+
+// LayerTypes returns the media types of uncompressed and of gzip layers that
+// go with a manifest's media type.
+func LayerTypes(manifestType string) (uncompressed, gzip string) {
+	t := &ociTypes
+	if manifestType == dockerTypes.manifest {
+		t = &dockerTypes
+	}
+	return t.layer[plain], t.layer[gzipped]
+}

@@ -69,17 +69,23 @@ func recordOnce(st recorder, e *Encoded, top define.LayerID, names []string) err
 	if _, err := st.CreateImage(id, nil, string(top), "{}", options); err != nil {
 		return err
 	}
+	return nameOrDelete(st, id, names)
+}
+
+// nameOrDelete names an image that was just made.
+func nameOrDelete(st recorder, id string, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := st.AddNames(id, names); err != nil {
-		// Delete takes the record only: the layers belong to the cache.
-		if undo := st.Delete(id); undo != nil {
-			return fmt.Errorf("%w (and removing it again: %v)", err, undo)
-		}
-		return err
+	err := st.AddNames(id, names)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// Delete takes the record only: the layers belong to the cache.
+	if undo := st.Delete(id); undo != nil {
+		return fmt.Errorf("%w (and removing it again: %v)", err, undo)
+	}
+	return err
 }
 
 func (e *Encoded) items() []storage.ImageBigDataOption {

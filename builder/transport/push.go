@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,7 +14,6 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/compression"
-	imagestorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
 )
 
@@ -38,24 +38,38 @@ type PushOptions struct {
 // index of a layout are written beside their final name and renamed: a
 // failure leaves what was there before.
 func (c *Client) Push(ctx context.Context, id define.ImageID, destination string, o PushOptions) (digest.Digest, error) {
-	src, err := imagestorage.Transport.NewStoreReference(c.raw(), nil, string(id))
-	if err != nil {
-		return "", fmt.Errorf("image %s: %w: %w", show(string(id)), plain(err), define.ErrInvalid)
+	if !isID(string(id)) || len(id) != 64 {
+		return "", fmt.Errorf("image %s: not an image ID: %w", show(string(id)), define.ErrInvalid)
 	}
-	return c.push(ctx, pushJob{src: src, id: id}, destination, o)
+	return c.push(ctx, pushJob{ids: []define.ImageID{id}}, destination, o)
+}
+
+// PushList writes images of the store together with a list of them (an OCI
+// index, or a Docker manifest list in that format), as Push does, and returns
+// the digest of the list. Annotations are the list's own. A docker archive
+// cannot hold a list; containers-storage: records one, which podman's
+// "manifest" commands know.
+func (c *Client) PushList(ctx context.Context, ids []define.ImageID, annotations map[string]string, destination string, o PushOptions) (digest.Digest, error) {
+	if len(ids) == 0 {
+		return "", fmt.Errorf("list of images for %s is empty: %w", show(destination), define.ErrInvalid)
+	}
+	return c.push(ctx, pushJob{ids: ids, list: true, annotations: annotations}, destination, o)
 }
 
 // pushJob is what is pushed.
 type pushJob struct {
-	src types.ImageReference
-	id  define.ImageID
-	all bool // a list with all its images
+	ids         []define.ImageID
+	list        bool
+	annotations map[string]string
 }
 
 func (c *Client) push(ctx context.Context, job pushJob, destination string, o PushOptions) (digest.Digest, error) {
 	to, err := parseDestination(destination)
 	if err != nil {
 		return "", err
+	}
+	if job.list && to.kind == kindDockerArchive {
+		return "", fmt.Errorf("%s: a docker archive cannot hold images of several platforms: use oci-archive: %w", to.name, define.ErrInvalid)
 	}
 	var further []target
 	for _, tag := range o.Tags {
@@ -86,7 +100,7 @@ func (c *Client) push(ctx context.Context, job pushJob, destination string, o Pu
 
 func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOptions) (digest.Digest, error) {
 	if t.kind == kindStorage {
-		return c.tagLocal(job, t)
+		return c.pushLocal(job, t)
 	}
 	sys, err := c.system(define.Platform{})
 	if err != nil {
@@ -96,26 +110,53 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	if err != nil {
 		return "", err
 	}
-	if job.all {
+	src, err := c.newSource(job.ids, formatFor(t, o))
+	if err != nil {
+		return "", err
+	}
+	if job.list {
+		if err := src.makeList(o.Format, job.annotations); err != nil {
+			return "", err
+		}
 		opts.ImageListSelection = copy.CopyAllImages
 	}
 	action := "export"
 	if t.kind == kindDocker {
 		action = "push"
+		if o.Compression == "" && o.CompressionLevel == nil {
+			c.findPresent(ctx, src, t.ref, opts.DestinationCtx)
+		}
 	}
 	var man []byte
 	write := func(ref types.ImageReference) error {
-		man, err = c.copy(ctx, transfer{action: action, name: t.name, src: job.src, dst: ref, opts: opts})
+		man, err = c.copy(ctx, transfer{action: action, name: t.name, src: src, dst: ref, opts: opts})
 		return err
 	}
 	if err := t.write(ctx, opts.DestinationCtx, write); err != nil {
 		return "", err
+	}
+	if t.kind == kindDocker && !job.list {
+		c.rememberPushed(src.images[0], man)
 	}
 	d, err := manifest.Digest(man)
 	if err != nil {
 		return "", fmt.Errorf("%s of %s: %w", action, t.name, plain(err))
 	}
 	return d, nil
+}
+
+// formatFor is the format that the source must have, so that containers/image
+// need not convert it.
+func formatFor(t target, o PushOptions) define.Format {
+	switch {
+	case o.Format != "":
+		return o.Format
+	case t.kind == kindDockerArchive:
+		return define.FormatDocker
+	case o.Compression != "" && o.Compression != compression.Gzip.Name():
+		return define.FormatOCI
+	}
+	return ""
 }
 
 // pushOptions translates the options; sys becomes the source's.
@@ -179,14 +220,29 @@ func compress(opts *copy.Options, dst *types.SystemContext, t target, o PushOpti
 	return nil
 }
 
-// tagLocal names the image in the store it is in.
-func (c *Client) tagLocal(job pushJob, t target) (digest.Digest, error) {
-	img, err := image.Load(c.st, job.id)
+// pushLocal names the image in the store it is in, or records the list there.
+func (c *Client) pushLocal(job pushJob, t target) (digest.Digest, error) {
+	if job.list {
+		src, err := c.newSource(job.ids, "")
+		if err != nil {
+			return "", err
+		}
+		if err := src.makeList("", job.annotations); err != nil {
+			return "", err
+		}
+		var images []*image.Stored
+		for _, img := range src.images {
+			images = append(images, img.stored)
+		}
+		_, err = image.RecordIndex(c.st, src.index, images, []string{t.rest})
+		return digest.FromBytes(src.index), err
+	}
+	img, err := image.Load(c.st, job.ids[0])
 	if err != nil {
 		return "", err
 	}
-	if err := c.raw().AddNames(string(job.id), []string{t.rest}); err != nil {
-		return "", fmt.Errorf("naming image %s %s: %w", job.id.Short(), t.rest, plain(err))
+	if err := c.raw().AddNames(string(img.ID), []string{t.rest}); err != nil {
+		return "", fmt.Errorf("naming image %s %s: %w", img.ID.Short(), t.rest, plain(err))
 	}
 	return img.Digest, nil
 }
@@ -194,8 +250,8 @@ func (c *Client) tagLocal(job pushJob, t target) (digest.Digest, error) {
 // target is a parsed destination.
 type target struct {
 	kind, rest string
-	name       string // as the user wrote it
-	ref        types.ImageReference
+	name       string                  // as the user wrote it
+	ref        types.ImageReference    // of a registry
 	names      []reference.NamedTagged // further ones, in a docker archive
 }
 
@@ -218,7 +274,14 @@ func parseDestination(destination string) (target, error) {
 	case kindStorage:
 		t.rest, err = NormalizeTag(rest)
 	default:
-		t.ref, err = parseReference(kind, rest, destination)
+		// The path is made when it is written to; the parser wants its
+		// directory to exist.
+		_, inner, named := strings.Cut(rest, ":")
+		check := "/image"
+		if named {
+			check += ":" + inner
+		}
+		_, err = parseReference(kind, check, destination)
 	}
 	return t, err
 }

@@ -40,7 +40,10 @@ func Store(t testing.TB) *store.Store {
 	}
 	// The default's driver would be probed for, which takes longer than the
 	// tests.
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp(t.TempDir(), "store") // whose name the test does not choose
+	if err != nil {
+		t.Fatal(err)
+	}
 	st, err := store.Open(t.Context(), store.Options{Root: dir + "/root", RunRoot: dir + "/run", Driver: "vfs"})
 	if err != nil {
 		t.Fatal(err)

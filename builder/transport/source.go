@@ -1,0 +1,209 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stratabuild/strata/builder/image"
+	"github.com/stratabuild/strata/define"
+	imagestorage "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/types"
+)
+
+// source reads images of the store for a push. It stands before
+// containers/image's own source of the store and differs in three ways: it
+// shows the manifest in the format wanted (containers/image would rewrite the
+// config and drop HEALTHCHECK, ONBUILD and SHELL), it offers layers as the
+// compressed blobs that the destination has already, and it can show several
+// images as a list.
+type source struct {
+	types.ImageReference // of the list, or of the only image
+
+	index     []byte // nil for a single image
+	indexType string
+	images    []*sourceImage
+	present   map[digest.Digest]types.BlobInfo // by diff ID
+}
+
+// sourceImage is one image of a source.
+type sourceImage struct {
+	stored    *image.Stored
+	ref       types.ImageReference
+	manifest  []byte
+	mediaType string
+	digest    digest.Digest
+}
+
+// newSource loads the images. A format of "" keeps theirs.
+func (c *Client) newSource(ids []define.ImageID, f define.Format) (*source, error) {
+	s := &source{}
+	for _, id := range ids {
+		ref, err := imagestorage.Transport.NewStoreReference(c.raw(), nil, string(id))
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w: %w", show(string(id)), plain(err), define.ErrInvalid)
+		}
+		stored, err := image.Load(c.st, id)
+		if err != nil {
+			return nil, err
+		}
+		img := &sourceImage{stored: stored, ref: ref, manifest: stored.Manifest, mediaType: stored.MediaType}
+		if f != "" {
+			if img.manifest, img.mediaType, err = image.Convert(stored.Manifest, f); err != nil {
+				return nil, fmt.Errorf("image %s as %s: %w", id.Short(), f, err)
+			}
+		}
+		img.digest = digest.FromBytes(img.manifest)
+		s.images = append(s.images, img)
+	}
+	s.ImageReference = s.images[0].ref
+	return s, nil
+}
+
+// makeList makes the source a list of its images.
+func (s *source) makeList(f define.Format, annotations map[string]string) error {
+	if f == "" && s.images[0].mediaType == image.MediaTypeDockerManifest {
+		f = define.FormatDocker
+	}
+	var entries []v1.Descriptor
+	for _, img := range s.images {
+		if image.IsIndex(img.mediaType) {
+			return fmt.Errorf("image %s is itself a list of images: %w", img.stored.ID.Short(), define.ErrInvalid)
+		}
+		d := img.stored.Descriptor()
+		d.MediaType, d.Digest, d.Size = img.mediaType, img.digest, int64(len(img.manifest))
+		entries = append(entries, d)
+	}
+	var err error
+	s.index, s.indexType, err = image.EncodeIndex(f, entries, annotations)
+	return err
+}
+
+// NewImageSource opens the images.
+func (s *source) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
+	o := &openSource{source: s, blobs: map[digest.Digest]types.ImageSource{}}
+	for _, img := range s.images {
+		inner, err := img.ref.NewImageSource(ctx, sys)
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.inner = append(o.inner, inner)
+	}
+	return o, nil
+}
+
+// openSource is a source being read. c/image calls it from several
+// goroutines.
+type openSource struct {
+	*source
+	inner []types.ImageSource // parallel to source.images
+
+	mu    sync.Mutex
+	blobs map[digest.Digest]types.ImageSource // which image has a layer
+}
+
+// Reference is what the signature policy looks at.
+func (o *openSource) Reference() types.ImageReference { return o.source.ImageReference }
+
+func (o *openSource) Close() error {
+	var first error
+	for _, in := range o.inner {
+		if err := in.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// find returns the image of a digest; nil means the only one.
+func (o *openSource) find(instance *digest.Digest) (int, error) {
+	if instance == nil {
+		if o.index != nil {
+			return 0, fmt.Errorf("a list of images has no layers of its own")
+		}
+		return 0, nil
+	}
+	for n, img := range o.images {
+		if img.digest == *instance {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("the store has no image with the manifest %s of the list", *instance)
+}
+
+func (o *openSource) GetManifest(_ context.Context, instance *digest.Digest) ([]byte, string, error) {
+	if instance == nil && o.index != nil {
+		return o.index, o.indexType, nil
+	}
+	n, err := o.find(instance)
+	if err != nil {
+		return nil, "", err
+	}
+	return o.images[n].manifest, o.images[n].mediaType, nil
+}
+
+func (o *openSource) HasThreadSafeGetBlob() bool { return true }
+
+func (o *openSource) GetBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	for _, img := range o.images {
+		if digest.NewDigestFromEncoded(digest.SHA256, string(img.stored.ID)) == info.Digest {
+			return io.NopCloser(bytes.NewReader(img.stored.RawConfig)), int64(len(img.stored.RawConfig)), nil
+		}
+	}
+	o.mu.Lock()
+	in := o.blobs[info.Digest]
+	o.mu.Unlock()
+	if in == nil {
+		in = o.inner[0]
+	}
+	return in.GetBlob(ctx, info, cache)
+}
+
+// GetSignatures returns the signatures of a manifest that is as it was
+// signed.
+func (o *openSource) GetSignatures(ctx context.Context, instance *digest.Digest) ([][]byte, error) {
+	if instance == nil && o.index != nil {
+		return nil, nil
+	}
+	n, err := o.find(instance)
+	if err != nil {
+		return nil, err
+	}
+	if img := o.images[n]; !bytes.Equal(img.manifest, img.stored.Manifest) {
+		return nil, nil
+	}
+	if instance != nil {
+		instance = nil // each image of the store has its own
+	}
+	return o.inner[n].GetSignatures(ctx, instance)
+}
+
+// LayerInfosForCopy describes the layers as the store has them, uncompressed,
+// or as the destination has them.
+func (o *openSource) LayerInfosForCopy(ctx context.Context, instance *digest.Digest) ([]types.BlobInfo, error) {
+	n, err := o.find(instance)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := o.inner[n].LayerInfosForCopy(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	plainType, gzipType := image.LayerTypes(o.images[n].mediaType)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range infos {
+		o.blobs[infos[i].Digest] = o.inner[n]
+		infos[i].MediaType = plainType
+		if there, ok := o.present[infos[i].Digest]; ok {
+			there.MediaType = gzipType
+			infos[i] = there
+		}
+	}
+	return infos, nil
+}
