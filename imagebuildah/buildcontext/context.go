@@ -147,6 +147,7 @@ func (o *Options) setDefaults() {
 }
 
 func (c *Context) open(ctx context.Context, o *Options, kind kind) error {
+	defer c.closeDirs()
 	var err error
 	var lone []byte // a single build file in place of a context
 	switch kind {
@@ -168,16 +169,20 @@ func (c *Context) open(ctx context.Context, o *Options, kind kind) error {
 	} else if err := c.readBuildFiles(ctx, o, kind == kindFolder); err != nil {
 		return err
 	}
-	if err = c.join(); err == nil {
-		err = c.readIgnore(o)
+	if err := c.join(); err != nil {
+		return err
 	}
+	return c.readIgnore(o)
+}
+
+// closeDirs closes the folders of build files outside of the context.
+func (c *Context) closeDirs() {
 	for i := range c.Files {
 		if c.Files[i].own {
-			err = errors.Join(err, c.Files[i].dir.Close())
+			_ = c.Files[i].dir.Close() // it was only read from
 		}
-		c.Files[i].dir = nil
+		c.Files[i].dir, c.Files[i].own = nil, false
 	}
-	return err
 }
 
 func (c *Context) openFolder(location string) error {

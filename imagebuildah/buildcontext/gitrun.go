@@ -215,7 +215,7 @@ func (g *gitRun) explain(command, messages string, err error) string {
 		}
 	}
 	if strings.Contains(best, "terminal prompts disabled") || strings.Contains(best, "could not read Username") {
-		best = "it does not exist, or wants credentials; put them in the URL as https://user:token@host/path.git"
+		return "it does not exist, or wants credentials; put them in the URL as https://user:token@host/path.git"
 	}
 	return "git " + command + ": " + oneLine(best)
 }

@@ -241,7 +241,7 @@ func (g *GitURL) Display() string {
 // oneLine escapes what would break a line or a terminal.
 func oneLine(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\uFFFD' }) {
-		return clip(s)
+		return clipAt(s, 200)
 	}
-	return strconv.QuoteToASCII(clip(s))
+	return strconv.QuoteToASCII(clipAt(s, 200))
 }

@@ -162,9 +162,11 @@ func guardSign(positive string) string {
 	return positive
 }
 
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:77] + "..."
+func clip(s string) string { return clipAt(s, 80) }
+
+func clipAt(s string, n int) string {
+	if len(s) > n {
+		return s[:n-3] + "..."
 	}
 	return s
 }
