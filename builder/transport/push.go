@@ -15,6 +15,7 @@ import (
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/image/v5/types"
+	"go.podman.io/storage"
 )
 
 // PushOptions is how to write an image elsewhere.
@@ -34,14 +35,49 @@ type PushOptions struct {
 // Push writes the image to destination ("docker://host/name:tag",
 // "oci:dir[:tag]", "oci-archive:file[:tag]", "docker-archive:file[:name]",
 // "dir:dir", "containers-storage:name"; without a transport: docker://) and
-// returns the digest of the manifest there. Archives, directories and the
+// returns the digest of the manifest there. The ID of a list of images stands
+// for the list and all its images, which the store must have. Archives, directories and the
 // index of a layout are written beside their final name and renamed: a
 // failure leaves what was there before.
 func (c *Client) Push(ctx context.Context, id define.ImageID, destination string, o PushOptions) (digest.Digest, error) {
 	if !isID(string(id)) || len(id) != 64 {
 		return "", fmt.Errorf("image %s: not an image ID: %w", show(string(id)), define.ErrInvalid)
 	}
-	return c.push(ctx, pushJob{ids: []define.ImageID{id}}, destination, o)
+	job, err := c.expand(id)
+	if err != nil {
+		return "", err
+	}
+	return c.push(ctx, job, destination, o)
+}
+
+// expand makes the job of pushing an image, or all images of a list.
+func (c *Client) expand(id define.ImageID) (pushJob, error) {
+	img, err := image.Load(c.st, id)
+	if err != nil {
+		return pushJob{}, err
+	}
+	if !image.IsIndex(img.MediaType) {
+		return pushJob{ids: []define.ImageID{id}}, nil
+	}
+	man, err := image.ParseManifest(img.Manifest)
+	if err != nil {
+		return pushJob{}, fmt.Errorf("image %s: %w", id.Short(), err)
+	}
+	job := pushJob{list: true, annotations: man.Annotations}
+	for _, d := range man.Manifests {
+		recs, err := c.raw().ImagesByDigest(d.Digest)
+		if err != nil {
+			return pushJob{}, storeError(string(id), err)
+		}
+		at := slices.IndexFunc(recs, func(r *storage.Image) bool {
+			return r.ID != string(id) && r.BigDataDigests[storage.ImageDigestBigDataKey] == d.Digest
+		})
+		if at < 0 {
+			return pushJob{}, fmt.Errorf("list of images %s: its image %s: %w in the store", id.Short(), d.Digest, define.ErrNotFound)
+		}
+		job.ids = append(job.ids, define.ImageID(recs[at].ID))
+	}
+	return job, nil
 }
 
 // PushList writes images of the store together with a list of them (an OCI

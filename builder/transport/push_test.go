@@ -289,6 +289,127 @@ func TestPushRefusesDestinations(t *testing.T) {
 	}
 }
 
+func TestPushList(t *testing.T) {
+	t.Parallel()
+	for _, f := range []define.Format{"", define.FormatOCI, define.FormatDocker} {
+		dir := t.TempDir()
+		reg := registrytest.Start(t, registrytest.Options{})
+		st := imagetest.Store(t)
+		var ids []define.ImageID
+		platforms := []string{"linux/amd64", "linux/arm64", "linux/arm/v7"}
+		for _, s := range platforms {
+			p, err := define.ParsePlatform(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, imagetest.Put(t, st, imagetest.Spec{Platform: p, Layers: append(slices.Clone(twoLayers), imagetest.Files{"p": s})}).ID)
+		}
+		c, _ := client(t, st, plainHTTP)
+		d, err := c.PushList(t.Context(), ids, map[string]string{"k": "v"}, reg.Host()+"/app:v1", transport.PushOptions{Format: f, Tags: []string{reg.Host() + "/app:v2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, ok := reg.Manifest("app", "v2")
+		man, err := image.ParseManifest(raw.Data)
+		if !ok || err != nil || len(man.Manifests) != 3 || !image.IsIndex(man.MediaType) || (f != define.FormatDocker) != (man.Annotations["k"] == "v") {
+			t.Fatalf("%q: the registry has %s (%v)", f, raw.Data, err)
+		}
+		if first, ok := reg.Manifest("app", d.String()); !ok || string(first.Data) != string(raw.Data) {
+			t.Errorf("%q: the digest that PushList returned is another list's", f)
+		}
+		for n, s := range platforms {
+			p, _ := define.ParsePlatform(s)
+			fresh, _ := client(t, imagetest.Store(t), plainHTTP)
+			if l, err := fresh.Pull(t.Context(), reg.Host()+"/app:v1", p, define.PullMissing); err != nil || l.ID != ids[n] {
+				t.Errorf("%q %s: %+v %v", f, s, l, err)
+			}
+		}
+		if f == define.FormatDocker {
+			if _, err := c.PushList(t.Context(), ids, nil, "docker-archive:"+dir+"/d.tar", transport.PushOptions{}); !errors.Is(err, define.ErrInvalid) {
+				t.Errorf("a list in a docker archive: %v", err)
+			}
+			continue
+		}
+		// Into the store, and from there as an image like any other.
+		if _, err := c.PushList(t.Context(), ids, nil, "containers-storage:list", transport.PushOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		rec, err := st.Raw().Image("localhost/list:latest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Push(t.Context(), define.ImageID(rec.ID), "oci-archive:"+dir+"/o.tar:x", transport.PushOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for n, s := range platforms {
+			p, _ := define.ParsePlatform(s)
+			fresh, _ := client(t, imagetest.Store(t), plainHTTP)
+			if l, err := fresh.Pull(t.Context(), "oci-archive:"+dir+"/o.tar", p, define.PullMissing); err != nil || l.ID != ids[n] {
+				t.Errorf("archive %s: %+v %v", s, l, err)
+			}
+		}
+	}
+}
+
+// TestPushSendsOnce: what the registry has is not compressed and sent again,
+// by this process or a later one, whether it was pulled or pushed.
+func TestPushSendsOnce(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.Start(t, registrytest.Options{})
+	st := imagetest.Store(t)
+	uploads := func(names ...string) int {
+		t.Helper()
+		var layers []imagetest.Files
+		for _, n := range names {
+			layers = append(layers, imagetest.Files{n: strings.Repeat(n, 10000)})
+		}
+		img := imagetest.Put(t, st, imagetest.Spec{Layers: layers})
+		reg.Forget()
+		c, _ := client(t, st, plainHTTP)
+		if _, err := c.Push(t.Context(), img.ID, reg.Host()+"/app:"+strings.Join(names, ""), transport.PushOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return reg.Count("PATCH", "/uploads/")
+	}
+	for _, tc := range []struct {
+		names []string
+		want  int // layers and config
+	}{{[]string{"a", "b"}, 3}, {[]string{"a", "b"}, 0}, {[]string{"a", "b", "c"}, 2}, {[]string{"a"}, 1}} {
+		if n := uploads(tc.names...); n != tc.want {
+			t.Errorf("pushing %v sent %d blobs, want %d", tc.names, n, tc.want)
+		}
+	}
+	// Another machine, which pulled.
+	st = imagetest.Store(t)
+	c, _ := client(t, st, plainHTTP)
+	before, _ := reg.Manifest("app", "ab")
+	l, err := c.Pull(t.Context(), reg.Host()+"/app:ab", define.Platform{}, define.PullMissing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg.Forget()
+	if _, err := c.Push(t.Context(), l.ID, reg.Host()+"/app:again", transport.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := reg.Count("PATCH", "/uploads/"); n != 0 {
+		t.Errorf("pushing what was pulled sent %d blobs", n)
+	}
+	if after, _ := reg.Manifest("app", "again"); string(after.Data) != string(before.Data) {
+		t.Errorf("the manifest changed:\n%s\n%s", before.Data, after.Data)
+	}
+	// A registry that has nothing is served in full.
+	empty := registrytest.Start(t, registrytest.Options{})
+	if _, err := c.Push(t.Context(), l.ID, empty.Host()+"/app:v1", transport.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := empty.Count("PATCH", "/uploads/"); n != 3 {
+		t.Errorf("an empty registry got %d blobs", n)
+	}
+	if _, err := c.Push(t.Context(), l.ID, reg.Host()+"/app:zstd", transport.PushOptions{Compression: "zstd"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSkopeoInspects lets another client read what was pushed, from the
 // in-process registry and from archives.
 func TestSkopeoInspects(t *testing.T) {
