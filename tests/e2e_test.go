@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,11 +22,13 @@ import (
 // commands there are:
 //
 //	registry              start a registry, set $REGISTRY (host:port)
-//	tree IMAGE            print the image's files, one line a path
+//	tree IMAGE [PATH...]  print the image's files (at and below the paths), one line each
+//	toplayer IMAGE        print the members of the image's last layer
 //	image IMAGE           print manifest and config, normalised, as JSON
-//	lastline FILE         print the last line of a file (a build's ID)
+//	base                  put the base image localhost/busybox into the store
+//	mode FILE OCTAL       check a file's permission bits
 //
-// and the conditions [root], [userns], [newuidmap].
+// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
 	base := baseimage.Layout(t)
@@ -57,8 +60,8 @@ func setup(e *testscript.Env, binary, base string) error {
 		}
 	}
 	conf := filepath.Join(store, "storage.conf")
-	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\nrootless_storage_path = %q\n",
-		filepath.Join(store, "root"), filepath.Join(store, "run"), filepath.Join(store, "root"))
+	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
+		filepath.Join(store, "root"), filepath.Join(store, "run"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -74,23 +77,21 @@ func setup(e *testscript.Env, binary, base string) error {
 	return nil
 }
 
-func condition(cond string) (bool, error) {
-	switch cond {
-	case "root":
-		return os.Geteuid() == 0, nil
-	case "userns":
-		return testenv.HasUserNamespaces(), nil
-	case "newuidmap":
-		return testenv.HasNewuidmap(), nil
+// condition answers [root], [userns], [overlay], [newuidmap], [runc] and [crun]
+// by trying; programs are testscript's own [exec:NAME].
+func condition(name string) (bool, error) {
+	switch name {
+	case "root", "userns", "overlay", "newuidmap", "runc", "crun":
+		return testenv.Named(name)() == nil, nil
 	}
-	return false, fmt.Errorf("unknown condition %q", cond)
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"registry": cmdRegistry,
 	"tree":     cmdTree,
 	"image":    cmdImage,
-	"lastline": cmdLastLine,
+	"toplayer": cmdTopLayer,
 	"base":     cmdBase,
 	"mode":     cmdMode,
 }
@@ -99,8 +100,9 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: registry")
 	}
-	r := registrytest.Start()
-	ts.Defer(r.Close)
+	r, err := registrytest.New(registrytest.Options{})
+	ts.Check(err)
+	ts.Defer(func() { r.Close() })
 	ts.Setenv("REGISTRY", r.Host())
 }
 
@@ -132,19 +134,30 @@ func export(ts *testscript.TestScript, name string) *ociread.Image {
 
 func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
-		ts.Fatalf("usage: tree IMAGE [PATH-PREFIX...]")
+		ts.Fatalf("usage: tree IMAGE [PATH...]")
 	}
 	var out strings.Builder
 	for _, line := range strings.SplitAfter(export(ts, args[0]).Dump(), "\n") {
 		keep := len(args) == 1
 		for _, prefix := range args[1:] {
-			keep = keep || strings.HasPrefix(line, prefix)
+			path, _, _ := strings.Cut(line, " ")
+			keep = keep || strings.HasPrefix(path+"/", strings.TrimSuffix(prefix, "/")+"/")
 		}
 		if keep {
 			out.WriteString(line)
 		}
 	}
 	fmt.Fprint(ts.Stdout(), out.String())
+}
+
+func cmdTopLayer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: toplayer IMAGE")
+	}
+	img := export(ts, args[0])
+	for _, e := range img.Layers[len(img.Layers)-1] {
+		fmt.Fprintln(ts.Stdout(), e.String())
+	}
 }
 
 var varying = regexp.MustCompile(`"(created|digest)": *"[^"]*"`)
@@ -156,15 +169,10 @@ func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	img := export(ts, args[0])
 	delete(img.Config, "rootfs")
 	doc := map[string]any{"config": img.Config, "layers": len(img.Layers), "annotations": img.Manifest.Annotations}
-	text, err := json.MarshalIndent(doc, "", "  ")
-	ts.Check(err)
-	fmt.Fprintln(ts.Stdout(), varying.ReplaceAllString(string(text), `"$1": "*"`))
-}
-
-func cmdLastLine(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: lastline FILE")
-	}
-	lines := strings.Split(strings.TrimRight(ts.ReadFile(args[0]), "\n"), "\n")
-	fmt.Fprintln(ts.Stdout(), lines[len(lines)-1])
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	ts.Check(enc.Encode(doc))
+	fmt.Fprint(ts.Stdout(), varying.ReplaceAllString(text.String(), `"$1": "*"`))
 }
