@@ -1,6 +1,7 @@
 package builder_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,9 @@ var (
 // TestMain enters what the strata command enters: a worker with namespaces of
 // its own, in which an unprivileged user can use a store.
 func TestMain(m *testing.M) {
+	if builder.Child() {
+		return
+	}
 	var err error
 	if worker, err = userns.Enter(userns.Options{PIDNamespace: true}); err != nil {
 		fmt.Fprintln(os.Stderr, "no user namespace, no test:", err)
@@ -47,9 +51,13 @@ func exampleOptions() builder.Options {
 
 // exampleBase is an image without a registry: an OCI layout.
 func exampleBase() string {
-	dir, err := baseimage.Write(filepath.Join(scratch, "base"))
+	busybox, err := baseimage.Busybox(context.Background(), scratch)
 	if err != nil {
 		panic(err)
 	}
-	return "oci:" + dir + ":busybox"
+	dir := filepath.Join(scratch, "base")
+	if _, err := baseimage.Write(dir, baseimage.Ref, busybox); err != nil {
+		panic(err)
+	}
+	return "oci:" + dir + ":" + baseimage.Ref
 }

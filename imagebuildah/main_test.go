@@ -9,7 +9,6 @@ import (
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/userns"
-	"github.com/stratabuild/strata/tests/baseimage"
 	"github.com/stratabuild/strata/tests/testenv"
 )
 
@@ -21,6 +20,9 @@ var (
 // TestMain enters what the strata command enters: a worker with namespaces of
 // its own, in which an unprivileged user can use a store.
 func TestMain(m *testing.M) {
+	if builder.Child() {
+		return
+	}
 	var err error
 	if worker, err = userns.Enter(userns.Options{PIDNamespace: true}); err != nil {
 		fmt.Fprintln(os.Stderr, "no user namespace, no test:", err)
@@ -43,13 +45,4 @@ func exampleOptions() builder.Options {
 		},
 		Rootless: worker.Rootless, SingleID: worker.SingleID,
 	}
-}
-
-// exampleBase is an image without a registry: an OCI layout.
-func exampleBase() string {
-	dir, err := baseimage.Write(filepath.Join(scratch, "base"))
-	if err != nil {
-		panic(err)
-	}
-	return "oci:" + dir + ":busybox"
 }

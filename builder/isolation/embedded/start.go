@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -108,7 +109,10 @@ func (s *starter) close() error {
 // step that executes or opens /proc/self/exe or /proc/1/exe cannot write to
 // it (CVE-2019-5736). It costs some 30 us; a copy would cost 9 ms.
 func openSelf() (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	fd, err := cloneSelf()
+	if errors.Is(err, errSelfGone) {
+		return copySelf()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open this program read-only: %w", err)
 	}
@@ -126,4 +130,53 @@ func openSelf() (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(high), "strata"), nil
+}
+
+var errSelfGone = errors.New("this program's file was moved or replaced")
+
+// cloneSelf clones the mount of this program's file. /proc/self/exe leads to
+// the mount that the program was executed from; when that is one of another
+// mount namespace (a process that was started into a new one), it cannot be
+// cloned (EINVAL), but the same file on this namespace's mount can.
+func cloneSelf() (int, error) {
+	const self, flags = "/proc/self/exe", unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	fd, err := unix.OpenTree(unix.AT_FDCWD, self, flags)
+	if !errors.Is(err, unix.EINVAL) {
+		return fd, err
+	}
+	path, err := os.Readlink(self)
+	if err != nil {
+		return -1, err
+	}
+	if fd, err = unix.OpenTree(unix.AT_FDCWD, path, flags); err != nil {
+		return -1, errSelfGone
+	}
+	var want, got unix.Stat_t
+	if unix.Stat(self, &want) != nil || unix.Fstat(fd, &got) != nil || want.Dev != got.Dev || want.Ino != got.Ino {
+		unix.Close(fd)
+		return -1, errSelfGone
+	}
+	return fd, nil
+}
+
+// copySelf copies this program into a sealed memory file (memfd_create(2)).
+func copySelf() (*os.File, error) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	fd, err := unix.MemfdCreate("strata", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("copy this program: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "strata")
+	if _, err = io.Copy(f, self); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("copy this program: %w", err)
+	}
+	return f, nil
 }
