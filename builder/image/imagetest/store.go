@@ -40,10 +40,23 @@ func Store(t testing.TB) *store.Store {
 	}
 	// The default's driver would be probed for, which takes longer than the
 	// tests.
-	dir, err := os.MkdirTemp(t.TempDir(), "store") // whose name the test does not choose
+	// In memory where possible: the storage library syncs each of its many
+	// small writes. Not t.TempDir, as some drivers refuse what names of tests
+	// may contain.
+	dir, err := os.MkdirTemp("/dev/shm", "imagetest-")
+	if err != nil {
+		dir, err = os.MkdirTemp("", "imagetest-")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	// The default's driver would be probed for, which takes longer than the
+	// tests.
 	st, err := store.Open(t.Context(), store.Options{Root: dir + "/root", RunRoot: dir + "/run", Driver: "vfs"})
 	if err != nil {
 		t.Fatal(err)
