@@ -35,6 +35,7 @@ type File struct {
 	Check Check
 
 	contexts map[string]bool
+	names    map[string]int // stages by name, in lower case
 }
 
 // Stage is one FROM and what follows it.
@@ -133,13 +134,11 @@ func (f *File) StageByName(name string, before int) (int, bool) {
 	if name == "" {
 		return 0, false
 	}
-	// The last of a name wins, as everywhere; names are unique after Parse.
-	for i := before - 1; i >= 0; i-- {
-		if strings.EqualFold(f.Stages[i].Name, name) {
-			return i, true
-		}
+	i, ok := f.names[strings.ToLower(name)]
+	if !ok || i >= before {
+		return 0, false
 	}
-	return 0, false
+	return i, true
 }
 
 // stageIndex reads a stage's number. Digits are always a number: no stage

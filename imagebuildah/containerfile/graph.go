@@ -159,12 +159,16 @@ func (f *File) checkSources(stage int, ins Instruction) error {
 	return nil
 }
 
+// maxGuess is the number of stages up to which misspellings are looked for:
+// the search costs the product of stages and sources.
+const maxGuess = 200
+
 // misspelt returns the earlier stage that from was probably meant to be. Any
 // name may be an image, so the test is strict: a bare word that no stage
 // begins with (an image that the file uses is no slip), and one slip in five
 // letters or two in nine. Writing a tag or registry always means the image.
 func (f *File) misspelt(from string, before int) string {
-	if strings.ContainsAny(from, "/:@.") || len(from) < 5 {
+	if strings.ContainsAny(from, "/:@.") || len(from) < 5 || len(f.Stages) > maxGuess {
 		return ""
 	}
 	var names []string

@@ -3,9 +3,11 @@ package containerfile
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -44,6 +46,9 @@ func checkFlags(ins Instruction) error {
 			dashed[i] = "--" + k
 		}
 		if found {
+			if err := checkFlagValue(ins, name, flag); err != nil {
+				return err
+			}
 			continue
 		}
 		if len(known) == 0 {
@@ -52,6 +57,38 @@ func checkFlags(ins Instruction) error {
 		return ins.Errorf("unknown flag %s%s", quoteWord("--"+name), orNearest("--"+name, dashed))
 	}
 	return nil
+}
+
+// checkFlagValue checks the flags whose faults BuildKit reports without
+// saying which flag it was.
+func checkFlagValue(ins Instruction, name, flag string) error {
+	_, value, has := strings.Cut(flag, "=")
+	if !has {
+		return nil
+	}
+	switch ins.Keyword + " " + name {
+	case "RUN network":
+		return oneOf(ins, flag, value, "default", "none", "host")
+	case "RUN security":
+		return oneOf(ins, flag, value, "sandbox", "insecure")
+	case "HEALTHCHECK retries":
+		if n, err := strconv.ParseInt(value, 10, 32); value != "" && (err != nil || n < 0) {
+			return ins.Errorf("%s: want a number, 0 or more", quoteWord(flag))
+		}
+	case "HEALTHCHECK interval", "HEALTHCHECK timeout", "HEALTHCHECK start-period", "HEALTHCHECK start-interval":
+		if d, err := time.ParseDuration(value); value != "" && (err != nil || d != 0 && d < time.Millisecond) {
+			return ins.Errorf("%s: want a duration of 1ms or more, such as 30s or 1m30s", quoteWord(flag))
+		}
+	}
+	return nil
+}
+
+func oneOf(ins Instruction, flag, value string, words ...string) error {
+	if slices.Contains(words, value) {
+		return nil
+	}
+	last := len(words) - 1
+	return ins.Errorf("%s: want %s or %s%s", quoteWord(flag), strings.Join(words[:last], ", "), words[last], orNearest(value, words))
 }
 
 // quoteWord keeps foreign words on one line and bounded in messages.
@@ -66,12 +103,28 @@ func quoteWord(s string) string {
 	return q
 }
 
-var (
-	suggestion  = regexp.MustCompile(` \(did you mean (.*)\?\)$`)
-	atLeastOne  = regexp.MustCompile(`^(\S+) requires (at least|exactly) one argument$`)
-	processed   = regexp.MustCompile(`(?s)^failed to process (".*"): (.*)$`)
-	syntaxError = regexp.MustCompile(`^Syntax error - can't find = in (.*)\. Must be of the form: name=value$`)
-)
+var suggestion = regexp.MustCompile(` \(did you mean (.*)\?\)$`)
+
+// patterns and rewrites give BuildKit's sentences the shape of ours.
+var patterns = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`^\S+ requires (at least|exactly) one argument$`), "wants $1 one argument"},
+	{regexp.MustCompile(`(?s)^failed to process (".*"): (.*)$`), "$2 in $1"},
+	{regexp.MustCompile(`^Syntax error - can't find = in (.*)\. Must be of the form: name=value$`), "$1 is not of the form name=value; quote values that hold spaces"},
+	{regexp.MustCompile(`^missing a value on flag: (\S+)$`), "$1 wants a value"},
+	{regexp.MustCompile(`^duplicate flag specified: (\S+)$`), "$1 is given twice"},
+	{regexp.MustCompile(`^expecting boolean value for flag (\S+), not: (.*)$`), "$1=$2: want true or false"},
+	{regexp.MustCompile(`^invalid name for build stage: ("(?s:.*)"), name can't start with a number or contain symbols$`), "$1 is no name for a stage; want a letter, then letters, digits, -, _ and ."},
+	{regexp.MustCompile(`^(?:COPY|ADD) cannot accept a heredoc as a destination$`), "the destination is a heredoc; it comes last, after the sources"},
+	{regexp.MustCompile(`^'from' doesn't support variable expansion, define alias stage instead$`), "--mount: variables are not expanded in from; name a stage with FROM ... AS name and use that"},
+	{regexp.MustCompile(`^invalid field '((?s:.*))' must be a key=value pair$`), "$1 wants a value"},
+	{regexp.MustCompile(`^unexpected key '((?s:.*))' in '(?s:.*)'$`), "unknown key $1"},
+	{regexp.MustCompile(`^unexpected key '((?s:.*))' for mount type '((?s:.*))'$`), "key $1 is not for type=$2"},
+	{regexp.MustCompile(`^Unknown type ("(?s:.*)") in HEALTHCHECK \(try CMD\)$`), "$1 is neither CMD nor NONE; want HEALTHCHECK CMD command"},
+	{regexp.MustCompile(`^only one (\w+) parser directive can be used$`), "# $1= is given twice"},
+}
 
 // explain rewrites an error of BuildKit's in our form: without the place,
 // which Error holds, and with suggestions after a semicolon.
@@ -89,14 +142,8 @@ func explain(err error) error {
 	if m := suggestion.FindStringSubmatch(text); m != nil {
 		text, tail = text[:len(text)-len(m[0])], "; did you mean "+m[1]+"?"
 	}
-	if m := atLeastOne.FindStringSubmatch(text); m != nil {
-		text = map[string]string{"at least": "wants at least one argument", "exactly": "wants exactly one argument"}[m[2]]
-	}
-	if m := processed.FindStringSubmatch(text); m != nil {
-		text = m[2] + " in " + m[1]
-	}
-	if m := syntaxError.FindStringSubmatch(text); m != nil {
-		text = m[1] + " is not of the form name=value; quote values that hold spaces"
+	for _, r := range patterns {
+		text = r.from.ReplaceAllString(text, r.to)
 	}
 	for _, r := range rewrites {
 		text = strings.Replace(text, r[0], r[1], 1)
@@ -104,7 +151,6 @@ func explain(err error) error {
 	return errors.New(oneLine(text) + tail)
 }
 
-// rewrites gives BuildKit's remaining sentences the shape of ours.
 var rewrites = [][2]string{
 	{"FROM requires either one or three arguments", "wants FROM image or FROM image AS name"},
 	{"COPY requires at least two arguments, but only one was provided. Destination could not be determined", "wants at least one source and a destination"},

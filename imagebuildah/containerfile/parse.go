@@ -30,7 +30,7 @@ func Parse(name string, content []byte, contexts ...string) (*File, error) {
 		return nil, err
 	}
 	b := &fileBuilder{
-		file:     &File{Name: name, Escape: tree.EscapeToken, contexts: map[string]bool{}},
+		file:     &File{Name: name, Escape: tree.EscapeToken, contexts: map[string]bool{}, names: map[string]int{}},
 		prepared: prepared,
 		content:  content,
 	}
@@ -190,6 +190,7 @@ func (b *fileBuilder) addStage(ins Instruction, s *instructions.Stage) error {
 		if i, ok := f.StageByName(name, len(f.Stages)); ok {
 			return ins.Errorf("stage name %s is taken by the stage in line %d", name, f.Stages[i].From.Line)
 		}
+		f.names[name] = len(f.Stages)
 	}
 	f.Stages = append(f.Stages, Stage{
 		Index: len(f.Stages), Name: name, Base: s.BaseName, Platform: s.Platform, From: ins,

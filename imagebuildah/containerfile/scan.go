@@ -154,7 +154,7 @@ func (s *scanner) instruction() error {
 		}
 		line := bytes.TrimRight(raw, "\r\n")
 		if _, err := s.directives.ParseLine(line); err != nil {
-			return s.errorf(s.number, "", "%w", err)
+			return s.errorf(s.number, "", "%w", explain(err))
 		}
 		trimmed := bytes.TrimLeftFunc(line, unicode.IsSpace)
 		if len(trimmed) == 0 || trimmed[0] == '#' {
@@ -206,7 +206,7 @@ func (s *scanner) notUTF8(start int) error {
 func (s *scanner) directive(line []byte) error {
 	d, err := s.directives.ParseLine(line)
 	if err != nil {
-		return s.errorf(s.number, "", "%w", err)
+		return s.errorf(s.number, "", "%w", explain(err))
 	}
 	if d == nil {
 		return nil
@@ -215,7 +215,7 @@ func (s *scanner) directive(line []byte) error {
 	s.result.directives = append(s.result.directives, d)
 	if d.Name == "escape" {
 		if d.Value != "`" && d.Value != `\` {
-			return s.errorf(s.number, "", "# escape=%s: the escape character is \\ or `", d.Value)
+			return s.errorf(s.number, "", "# escape=%s: the escape character is \\ or `", oneLine(d.Value))
 		}
 		s.setEscape(d.Value[0])
 	}
