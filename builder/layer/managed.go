@@ -108,7 +108,9 @@ func (w *Working) freezeManaged(o FreezeOptions) (*Layer, error) {
 	l := &Layer{parent: w.parent, depth: w.parent.Depth() + 1, done: make(chan struct{})}
 	w.space.commits.Go(func() {
 		defer close(l.done)
-		l.info, l.err = m.commit(w.ctx, l.parent, m.parent, m.id, o)
+		l.info, l.err = m.space.commitStream(w.ctx, l.parent, func(out io.Writer) error {
+			return m.space.export(w.ctx, m.parent, m.id, o, out)
+		})
 		if err := m.remove(); err != nil && l.err == nil {
 			l.err = err
 		}
@@ -116,11 +118,10 @@ func (w *Working) freezeManaged(o FreezeOptions) (*Layer, error) {
 	return l, nil
 }
 
-// commit stores what changed from one layer to another as a layer on top of
-// parent. The stream goes through a nameless file: the store is locked for
-// as long as it is being written, and its digest must be known before.
-func (m *managed) commit(ctx context.Context, parent *Layer, from define.LayerID, to string, o FreezeOptions) (Info, error) {
-	s := m.space
+// commitStream stores a tar stream as a layer on top of parent. The stream
+// goes through a nameless file: exporting locks the store, and the digest must
+// be known before the layer is made.
+func (s *Space) commitStream(ctx context.Context, parent *Layer, export func(io.Writer) error) (Info, error) {
 	_, scratch, err := s.ws.Dir(ctx)
 	if err != nil {
 		return Info{}, err
@@ -131,15 +132,15 @@ func (m *managed) commit(ctx context.Context, parent *Layer, from define.LayerID
 	}
 	defer spool.Close()
 	h := sha256.New()
-	size, err := s.export(ctx, from, to, o, io.MultiWriter(h, spool))
-	if err != nil {
+	count := &countWriter{w: io.MultiWriter(h, spool)}
+	if err := export(count); err != nil {
 		return Info{}, fmt.Errorf("reading the new layer: %w", store.Explain(scratch.Name(), err))
 	}
 	below, err := parent.Wait(ctx)
 	if err != nil {
 		return Info{}, fmt.Errorf("the layer below: %w", err)
 	}
-	info := below.child(digest.NewDigest(digest.SHA256, h), size)
+	info := below.child(digest.NewDigest(digest.SHA256, h), count.n)
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return Info{}, err
 	}
@@ -163,20 +164,35 @@ func (s *Space) put(parent define.LayerID, info Info, stream io.Reader) error {
 
 // export writes the tar stream of what changed between two layers of the
 // store.
-func (s *Space) export(ctx context.Context, from define.LayerID, to string, o FreezeOptions, w io.Writer) (int64, error) {
+func (s *Space) export(ctx context.Context, from define.LayerID, to string, o FreezeOptions, w io.Writer) error {
 	uncompressed := archive.Uncompressed
 	diff, err := s.st.Raw().Diff(string(from), to, &storage.DiffOptions{Compression: &uncompressed})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer diff.Close()
-	count := &countWriter{w: w}
 	in := &cancelReader{ctx, diff}
-	if err := retime(count, in, o); err != nil {
-		return 0, err
+	if err := retime(w, in, o); err != nil {
+		return err
 	}
 	_, err = io.Copy(io.Discard, in) // to the end, for errors of the exporter
-	return count.n, err
+	return err
+}
+
+// exportTree writes the whole root of a chain as a tar stream.
+func (s *Space) exportTree(ctx context.Context, l *Layer, o FreezeOptions, w io.Writer) error {
+	v := &View{space: s}
+	if err := s.viewManaged(ctx, l, v); err != nil {
+		return err
+	}
+	defer v.Close()
+	t := &tarStream{root: v.root, readOnly: true, timestamp: o.Timestamp, clamp: o.Clamp, out: w}
+	sum, err := t.digest(ctx)
+	if err != nil {
+		return err
+	}
+	sum.Close()
+	return nil
 }
 
 // retime copies a tar stream with the modification times that o asks for.

@@ -239,13 +239,16 @@ func (s *Space) emptyDir(ctx context.Context) (*os.File, error) {
 
 // mountReadOnly mounts the merged chain.
 func (s *Space) mountReadOnly(ctx context.Context, l *Layer) (*os.File, error) {
-	empty, err := s.emptyDir(ctx)
-	if err != nil {
-		return nil, err
-	}
-	lowers := append(s.lowers(l), empty)
-	if len(lowers) == 1 {
-		return reopen(empty)
+	lowers := s.lowers(l)
+	if len(lowers) < 2 { // the kernel wants two
+		empty, err := s.emptyDir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(lowers) == 0 {
+			return reopen(empty)
+		}
+		lowers = append(lowers, empty)
 	}
 	return overlay.Mount(overlay.Options{Lowers: lowers, UserXattr: s.st.UserXattr()})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/stratabuild/strata/builder/overlay"
@@ -42,7 +43,7 @@ func (s *Space) Squash(ctx context.Context, base, top *Layer, o FreezeOptions) (
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mergeInto(ctx, scratch.Upper, between, o); err != nil {
+	if err := s.mergeInto(ctx, scratch.Upper, base, between, o); err != nil {
 		scratch.Close()
 		return nil, errors.Join(fmt.Errorf("squashing: %w", err), scratch.RemoveAll())
 	}
@@ -73,17 +74,24 @@ func (s *Space) squashManaged(ctx context.Context, base, top *Layer, o FreezeOpt
 		return nil, err
 	}
 	l := &Layer{parent: base, depth: base.Depth() + 1, done: make(chan struct{})}
-	m := &managed{space: s}
+	export := func(w io.Writer) error { return s.export(ctx, from.ID, string(to.ID), o, w) }
+	if base == nil { // the library takes no base for the parent
+		export = func(w io.Writer) error { return s.exportTree(ctx, top, o, w) }
+	}
 	s.commits.Go(func() {
 		defer close(l.done)
-		l.info, l.err = m.commit(ctx, base, from.ID, string(to.ID), o)
+		l.info, l.err = s.commitStream(ctx, base, export)
 	})
 	return l, nil
 }
 
 // mergeInto applies the layers' directories to upper, lowest first.
-func (s *Space) mergeInto(ctx context.Context, upper *os.File, between []*Layer, o FreezeOptions) error {
+func (s *Space) mergeInto(ctx context.Context, upper *os.File, base *Layer, between []*Layer, o FreezeOptions) error {
 	m := &merger{ctx: ctx, options: &o, own: "trusted.overlay.", lister: newLister()}
+	if base != nil {
+		m.below.mount = func() (*os.File, error) { return s.mountReadOnly(ctx, base) }
+	}
+	defer m.below.close()
 	if s.st.UserXattr() {
 		m.own = "user.overlay."
 	}
@@ -109,11 +117,13 @@ func (s *Space) mergeInto(ctx context.Context, upper *os.File, between []*Layer,
 
 // merger applies one layer's directory on top of what lower ones left. The
 // result is an upper directory as the kernel would have made it in one step;
-// deletions of what no layer below has are dropped when it is read.
+// in particular it deletes nothing that the layers below do not have, because
+// such deletions would be listed where the directory is not a merged one.
 type merger struct {
 	ctx     context.Context //nolint:containedctx // lives as long as mergeInto
 	options *FreezeOptions
 	own     string // prefix of overlay's own attributes
+	below   lowerView
 	lister
 }
 
@@ -165,7 +175,7 @@ func (m *merger) object(src, dst int, into *os.File, name, path string) error {
 				return err
 			}
 		}
-		return m.link(src, dst, base, &st)
+		return m.link(src, dst, base, path, &st)
 	}
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	sub, err := unix.Openat(src, base, flags, 0)
@@ -210,12 +220,15 @@ func (m *merger) object(src, dst int, into *os.File, name, path string) error {
 
 // link puts a non-directory in place. Whiteouts are made anew: they are all
 // one inode in their layer.
-func (m *merger) link(src, dst int, base string, st *unix.Statx_t) error {
+func (m *merger) link(src, dst int, base, path string, st *unix.Statx_t) error {
 	kind := st.Mode & unix.S_IFMT
 	if kind == unix.S_IFSOCK {
 		return nil
 	}
 	if kind == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0 {
+		if _, exists, err := m.below.stat(path); err != nil || !exists {
+			return err
+		}
 		return unix.Mknodat(dst, base, unix.S_IFCHR, 0)
 	}
 	mtime := timeOf(st.Mtime)

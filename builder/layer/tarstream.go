@@ -32,6 +32,7 @@ type tarStream struct {
 	userXattr bool     // overlay's marks are user.overlay.*
 	timestamp *time.Time
 	clamp     *time.Time
+	readOnly  bool // the tree is not ours: leave in it what is left out
 
 	// lower mounts what is below the upper, called when a whiteout or an
 	// opaque directory is met; nil: there is nothing below.

@@ -180,12 +180,15 @@ func (w *walker) member(f *frame, name string) error {
 		return nil
 	case kind == unix.S_IFSOCK:
 		// Of no use without its process; neither docker nor podman keeps one.
+		if w.readOnly {
+			return nil
+		}
 		if err := unlinkKeepingTime(f.dir.fd, base, false); err != nil {
 			return fmt.Errorf("removing the socket /%s: %w", e.name, err)
 		}
 		return nil
 	}
-	if st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 && (kind == unix.S_IFREG || kind == unix.S_IFDIR) {
+	if !w.readOnly && st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0 && (kind == unix.S_IFREG || kind == unix.S_IFDIR) {
 		store.ClearFlags(f.dir.fd, base) // no stream carries them, and they would keep the layer from being removed
 	}
 	if kind == unix.S_IFDIR {
@@ -237,6 +240,9 @@ func (w *walker) whiteout(f *frame, e *entry) error {
 	exists, _, err := w.lowerHas(f, e.base)
 	if err != nil {
 		return err
+	}
+	if !exists && w.readOnly {
+		return nil
 	}
 	if !exists {
 		if err := unlinkKeepingTime(f.dir.fd, e.base, false); err != nil {
