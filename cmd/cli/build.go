@@ -49,6 +49,9 @@ failure is 125, an interrupt 130.`,
 
 func runBuild(a *app, cmd *cobra.Command, p *buildPlan) error {
 	ctx := cmd.Context()
+	if err := a.enter(true); err != nil {
+		return err
+	}
 	log, err := a.openDisplay(p.mode, p.logFile)
 	if err != nil {
 		return err

@@ -6,12 +6,35 @@ import (
 	"strings"
 
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/userns"
 	"github.com/stratabuild/strata/cmd/internal/ui"
+	"github.com/stratabuild/strata/define"
 	"golang.org/x/term"
 )
 
+// enter gives the process the namespaces that it works in. For anybody but
+// root that means a worker process, for which the command line is parsed
+// again: what comes before must not have effects that last.
+func (a *app) enter(runsSteps bool) error {
+	if a.namespaces != nil {
+		return nil
+	}
+	info, err := a.enterNamespaces(userns.Options{PIDNamespace: runsSteps})
+	if err != nil {
+		return err
+	}
+	a.namespaces = info
+	return nil
+}
+
 // openEngine opens the store and what goes with it, until the command ends.
+// Enter has been called.
 func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engine, error) {
+	o.Rootless, o.SingleID = a.namespaces.Rootless, a.namespaces.SingleID
+	o.Store.SingleID = o.SingleID
+	for _, n := range a.namespaces.Notes {
+		define.Emit(o.Listener, define.Event{Kind: define.EventNote, Text: n})
+	}
 	e, err := builder.Open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -22,7 +45,10 @@ func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engin
 
 // openStore is openEngine for commands that only look into the store.
 func (a *app) openStore(ctx context.Context) (*builder.Engine, error) {
-	return a.openEngine(ctx, builder.Options{Store: a.global.store(), Listener: a.display})
+	if err := a.enter(false); err != nil {
+		return nil, err
+	}
+	return a.openEngine(ctx, builder.Options{Store: a.global.store()})
 }
 
 // startDisplay shows progress on standard error.

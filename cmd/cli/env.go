@@ -39,8 +39,8 @@ func EnvNames(cmd *cobra.Command, f *pflag.Flag) []string {
 	return names
 }
 
-// hasTwin excludes the flags that ask for text about the program.
-func hasTwin(f *pflag.Flag) bool {
+// HasTwin reports whether variables stand for the flag. It excludes the flags that ask for text about the program.
+func HasTwin(f *pflag.Flag) bool {
 	return f.Name != "help" && f.Name != "version" && !f.Hidden
 }
 
@@ -50,7 +50,7 @@ func hasTwin(f *pflag.Flag) bool {
 func (a *app) applyEnv(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if err != nil || f.Changed || !hasTwin(f) {
+		if err != nil || f.Changed || !HasTwin(f) {
 			return
 		}
 		for _, name := range EnvNames(cmd, f) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"syscall"
@@ -75,7 +76,7 @@ func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
 	if i, ok := interrupted(ctx, err); ok {
 		f.Text = i.Error()
 		if f.File != "" {
-			f.Text += ": " + in.Instruction
+			f.Text += fmt.Sprintf(" at %s:%d: %s", f.File, f.Line, f.Instruction)
 		}
 		// The step failed because it was stopped: its output says nothing.
 		f.File = ""

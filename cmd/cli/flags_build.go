@@ -312,3 +312,13 @@ func (b *buildFlags) planFiles(p *buildPlan) error {
 	p.files.metadata = resultFile{"metadata-file", b.metadataFile}
 	return errors.Join(p.files.iid.check(), p.files.iidRaw.check(), p.files.metadata.check())
 }
+
+// NoEffect returns the flags of build that are accepted without effect, each
+// with the reason.
+func NoEffect() [][2]string {
+	var out [][2]string
+	for _, f := range noEffect {
+		out = append(out, [2]string{f.name, f.because})
+	}
+	return out
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/userns"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,7 +61,7 @@ in {{.store.GraphRoot}}. Keys only grow.`,
 // hostInfo is about the machine. What cannot be read is left out.
 func hostInfo() map[string]any {
 	h := map[string]any{
-		"os": runtime.GOOS, "arch": runtime.GOARCH, "cpus": runtime.NumCPU(), "rootless": os.Geteuid() != 0,
+		"os": runtime.GOOS, "arch": runtime.GOARCH, "cpus": runtime.NumCPU(), "rootless": userns.Current().Rootless,
 		"CgroupVersion": cgroupVersion(), "Distribution": distribution(),
 	}
 	if name, err := os.Hostname(); err == nil {

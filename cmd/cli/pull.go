@@ -46,6 +46,9 @@ or a directory (dir:). Standard output gets the image's ID.`,
 			if err != nil {
 				return fmt.Errorf("--policy: %w", err)
 			}
+			if err := a.enter(false); err != nil {
+				return err
+			}
 			a.startDisplay(quietMode(quiet))
 			engine, err := a.openEngine(cmd.Context(), builder.Options{Store: a.global.store(), Transport: transport, Listener: a.display})
 			if err != nil {

@@ -85,6 +85,9 @@ func runPush(a *app, cmd *cobra.Command, flags *pushFlags, args []string) error 
 	if err := digestFile.check(); err != nil {
 		return err
 	}
+	if err := a.enter(false); err != nil {
+		return err
+	}
 	a.startDisplay(quietMode(flags.quiet))
 	engine, err := a.openEngine(cmd.Context(), builder.Options{Store: a.global.store(), Transport: access, Listener: a.display})
 	if err != nil {

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stratabuild/strata/builder/userns"
 	"github.com/stratabuild/strata/cmd/internal/ui"
 )
 
@@ -21,8 +24,14 @@ type Streams struct {
 // Run executes one command line (without the program's name) and returns its
 // exit status. What went wrong has been reported on std.Err.
 func Run(ctx context.Context, args []string, std Streams) int {
-	a := newApp(std)
+	return newApp(std).run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := newRoot(a)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		plainUsage(root)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	// Before the error is reported: what could not be printed is one.
@@ -36,11 +45,11 @@ func Run(ctx context.Context, args []string, std Streams) int {
 		if err = a.closeLog(); err == nil {
 			return exitOK
 		}
-		printError(ctx, std.Err, a.colour(), err)
+		printError(ctx, a.std.Err, a.colour(), err)
 		return exitCode(ctx, err)
 	}
 	if a.display == nil {
-		printError(ctx, std.Err, a.colour(), err)
+		printError(ctx, a.std.Err, a.colour(), err)
 		return exitCode(ctx, err)
 	}
 	if f, show := failure(ctx, err); show {
@@ -49,7 +58,7 @@ func Run(ctx context.Context, args []string, std Streams) int {
 	a.closeDisplay()
 	code := exitCode(ctx, err)
 	if err := a.closeLog(); err != nil {
-		printError(ctx, std.Err, a.colour(), err)
+		printError(ctx, a.std.Err, a.colour(), err)
 	}
 	return code
 }
@@ -63,13 +72,20 @@ type app struct {
 	// fromEnv holds, for flags that a variable has set, the variable's name.
 	fromEnv map[string]string
 
+	// enterNamespaces is userns.Enter; namespaces is what it returned.
+	enterNamespaces func(userns.Options) (*userns.Info, error)
+	namespaces      *userns.Info
+
 	display ui.Display
 	closers []func() error // what is to be released before errors are reported
 	logFile *os.File       // --logfile
 }
 
 func newApp(std Streams) *app {
-	return &app{std: std, out: bufio.NewWriter(std.Out), getenv: os.Getenv, fromEnv: map[string]string{}}
+	return &app{
+		std: std, out: bufio.NewWriter(std.Out), getenv: os.Getenv, fromEnv: map[string]string{},
+		enterNamespaces: userns.Enter,
+	}
 }
 
 func (a *app) flush() error {
@@ -159,6 +175,15 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 		newPruneCommand(a), newInfoCommand(a), newVersionCommand(a), newCompletionCommand(a),
 	)
 	return root
+}
+
+// plainUsage takes the marks of values' names off the descriptions that
+// completion shows as they are.
+func plainUsage(cmd *cobra.Command) {
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
+	for _, c := range cmd.Commands() {
+		plainUsage(c)
+	}
 }
 
 func newHelpCommand() *cobra.Command {

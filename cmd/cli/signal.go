@@ -6,12 +6,14 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Interrupted is the cause of a context that a signal ended.
 type Interrupted struct{ Signal syscall.Signal }
 
-func (i *Interrupted) Error() string { return "interrupted by " + i.Signal.String() }
+func (i *Interrupted) Error() string { return "interrupted by " + unix.SignalName(i.Signal) }
 
 // exitGrace is how long an interrupted command may take to clean up: a step
 // has ten seconds to end after SIGTERM.
@@ -20,8 +22,8 @@ const exitGrace = 30 * time.Second
 // WithSignals returns a context that ends, with an *Interrupted as its cause,
 // when the process gets SIGINT, SIGTERM, SIGHUP or SIGQUIT. A second signal
 // ends the process at once, and so does a clean-up that takes too long (a
-// reader that has stopped reading our output, for one). A signal that was
-// ignored when the process began (nohup, a background job) stays ignored.
+// reader that has stopped reading our output, for one). SIGHUP stays ignored
+// where it was (nohup).
 //
 // SIGPIPE does not kill: writing to a closed pipe is an error like others, so
 // that a build whose progress nobody reads still ends well.
@@ -29,7 +31,8 @@ func WithSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	got := make(chan os.Signal, 4)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-		if !signal.Ignored(s) {
+		// A background job of a script ignores SIGINT without meaning it.
+		if s != syscall.SIGHUP || !signal.Ignored(s) {
 			signal.Notify(got, s)
 		}
 	}

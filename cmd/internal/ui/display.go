@@ -121,8 +121,11 @@ func place(file string, line int) string {
 // and the error.
 func report(w io.Writer, p painter, f Failure, output []string) {
 	var b strings.Builder
-	if f.File != "" {
-		fmt.Fprintf(&b, "%s%s\n", place(f.File, f.Line), p.bold(Clean(f.Instruction)))
+	// The error of a step begins with its place: without output to show,
+	// saying it once is enough.
+	where := place(f.File, f.Line)
+	if f.File != "" && (len(output) > 0 || !strings.HasPrefix(Clean(f.Text), where)) {
+		fmt.Fprintf(&b, "%s%s\n", where, p.bold(Clean(f.Instruction)))
 		for _, l := range output {
 			b.WriteString(p.dim("  | ") + l + "\n")
 		}

@@ -43,6 +43,11 @@ func (j *jsonLines) Event(e define.Event) {
 		line.Error = redact(e.Err.Error())
 	}
 	line.Text = redact(e.Text)
+	if e.Step != nil {
+		step := *e.Step
+		step.Text = redact(step.Text)
+		line.Step = &step
+	}
 	j.write(line)
 }
 

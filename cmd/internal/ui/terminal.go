@@ -205,8 +205,9 @@ func (t *terminal) Log(line string) {
 	t.poke()
 }
 
-// region is the live region, at most rows lines.
-func (t *terminal) region(now time.Time, rows int) []string {
+// region is the live region: at most rows lines, of which those of the steps
+// keep their times when they are cut to the columns.
+func (t *terminal) region(now time.Time, columns, rows int) []string {
 	if len(t.running)+len(t.transfers) == 0 {
 		return nil
 	}
@@ -222,7 +223,9 @@ func (t *terminal) region(now time.Time, rows int) []string {
 	}
 	left := rows - 1 - len(shown) - min(len(t.transfers), maxTransfers)
 	for i, l := range shown {
-		lines = append(lines, t.paint.cyan(t.signs.running)+" "+t.describe(&l.step)+" "+t.paint.dim(seconds(now.Sub(l.begin))))
+		elapsed := seconds(now.Sub(l.begin))
+		text := truncate(t.paint.cyan(t.signs.running)+" "+t.describe(&l.step), columns-len(elapsed)-1)
+		lines = append(lines, text+" "+t.paint.dim(elapsed))
 		// The rows that are left are shared between the steps not drawn yet.
 		n := min(windowLines, max(left, 0)/(len(shown)-i))
 		if n == 0 {
@@ -281,7 +284,7 @@ func (t *terminal) draw(live bool) {
 	t.pending = nil
 	var lines []string
 	if live {
-		lines = t.region(time.Now(), rows-1)
+		lines = t.region(time.Now(), columns-1, rows-1)
 	}
 	t.mu.Unlock()
 	if len(final) == 0 && len(lines) == 0 && len(t.widths) == 0 {

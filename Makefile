@@ -1,0 +1,93 @@
+# What strata's makers run. `make` alone lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+TAGS    := containers_image_openpgp,exclude_graphdriver_btrfs
+export GOFLAGS := -tags=$(TAGS) -buildvcs=false
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# The commit's time, so that two builds of one commit are equal.
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+CLI     := github.com/stratabuild/strata/cmd/cli
+LDFLAGS := -s -w -X $(CLI).buildVersion=$(VERSION) -X $(CLI).buildCommit=$(COMMIT) -X $(CLI).buildDate=$(DATE)
+
+STRATA := $(CURDIR)/bin/strata
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
+		while IFS=$$'\t' read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
+
+.PHONY: build
+build: ## build bin/strata, a static binary
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(STRATA) ./cmd/strata
+
+.PHONY: demo
+demo: ## build strata, build an image with it, build it again from the cache
+	tests/setup.sh
+	$(MAKE) --no-print-directory build
+	docs/examples/hello/demo.sh $(STRATA)
+
+.PHONY: test
+test: ## all tests, as this user and, when this is root, as an unprivileged one too
+	tests/setup.sh
+	tests/run.sh
+
+.PHONY: unit
+unit: ## the tests beside the code, as this user
+	go test ./...
+
+.PHONY: check
+check: ## format, vet, lint, layers, drift of the docs
+	@files="$$(gofmt -l $$(git ls-files '*.go'))"; if [ -n "$$files" ]; then echo "gofmt would change:" $$files; exit 1; fi
+	go vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+	go test ./tests -run 'TestLayers|TestDocs' -count=1
+
+.PHONY: docs
+docs: ## write docs/reference and docs/man anew
+	go generate ./docs
+
+.PHONY: e2e
+e2e: build ## the end-to-end tests, as this user
+	go test ./tests/... -count=1 -timeout 20m
+
+.PHONY: e2e-rootless
+e2e-rootless: build ## the end-to-end tests, as an unprivileged user
+	tests/setup.sh
+	tests/unprivileged.sh ./tests/...
+
+.PHONY: race
+race: ## the tests beside the code with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+		for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go 2>/dev/null | cut -d' ' -f2); do \
+			echo "== $$f in $${dir#$(CURDIR)/}"; \
+			go test "$$dir" -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## the benchmarks
+	go test ./... -run '^$$' -bench . -benchmem
+
+.PHONY: test-real
+test-real: build ## builds of real projects (needs the network and some minutes)
+	@if compgen -G 'tests/real/*_test.go' >/dev/null; then go test ./tests/real/... -tags=$(TAGS),real -count=1 -timeout 60m -v; \
+	else echo "tests/real holds no tests yet"; fi
+
+.PHONY: clean
+clean: ## remove what the targets made
+	@# The store's layers hold files of other ids: strata removes them itself.
+	@if [ -x $(STRATA) ] && [ -d bin/demo-store ]; then \
+		$(STRATA) --root bin/demo-store/root --runroot bin/demo-store/run rmi --all --force >/dev/null || true; \
+		$(STRATA) --root bin/demo-store/root --runroot bin/demo-store/run prune --all >/dev/null || true; fi
+	rm -rf bin
