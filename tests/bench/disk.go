@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/stratabuild/strata/tests/testenv"
+)
+
+// freshDisk makes an ext4 file system of its own in a sparse file below dir,
+// and mounts it. On a file system where many files were deleted lately, all
+// that is measured is the search for inodes (see the package's comment).
+// testenv.RemoveStore(dir) unmounts and removes it.
+func freshDisk(ctx context.Context, dir string, gib int) (string, error) {
+	if err := testenv.Root(); err != nil {
+		return "", err
+	}
+	image, point := filepath.Join(dir, "disk.img"), filepath.Join(dir, "disk")
+	f, err := os.Create(image)
+	if err != nil {
+		return "", err
+	}
+	err = f.Truncate(int64(gib) << 30)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return "", err
+	}
+	// All tables are written now, or the kernel would do it meanwhile.
+	if _, err := output(ctx, exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)); err != nil {
+		return "", fmt.Errorf("a fresh file system: %w", err)
+	}
+	if err := os.Mkdir(point, 0o755); err != nil {
+		return "", err
+	}
+	if _, err := output(ctx, exec.Command("mount", "-o", "loop", image, point)); err != nil {
+		return "", fmt.Errorf("a fresh file system: %w", err)
+	}
+	return point, nil
+}

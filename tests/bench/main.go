@@ -1,0 +1,131 @@
+// Command bench times builds with strata, with buildah, and with a yardstick:
+// a shell script that does by hand the least that such a build needs.
+//
+//	go run ./tests/bench [-runs N] [-only REGEXP] [-tools LIST] [-json FILE]
+//	                     [-strata PATH] [-dir DIR] [-disk GIB]
+//
+// All tools get the same Containerfile, context and base image, each has a
+// store of its own below DIR, and their runs alternate. The first run of each
+// is dropped, file systems are synced before each. The table holds medians of
+// wall time of whole processes, and the largest resident set that one process
+// of the tool had (wait4(2); below 8 MiB it shows bench's own). FILE gets
+// every run.
+//
+// DIR must have some 16 GiB free. ext4 needs a millisecond and more to make a
+// file in places where many files were deleted in the last five minutes
+// (recently_deleted in fs/ext4/ialloc.c), which tells nothing about tools.
+// Hence nothing is deleted before the end, and root gets a fresh ext4 in a
+// sparse file of DIR; with -disk 0, and for others, wait after work that
+// removes trees, or let DIR be a tmpfs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/stratabuild/strata/tests/baseimage"
+	"github.com/stratabuild/strata/tests/testenv"
+	"golang.org/x/sys/unix"
+)
+
+// options are the command line.
+type options struct {
+	runs   int
+	only   *regexp.Regexp
+	tools  []string
+	json   string
+	strata string
+	dir    string
+	disk   int // GiB
+	scale  scale
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == measureArg {
+		measureMain(os.Args[2:])
+	}
+	var o options
+	flag.IntVar(&o.runs, "runs", 5, "timed runs of each row and tool")
+	only := flag.String("only", "", "rows to run, as a regular expression over their names")
+	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time")
+	flag.StringVar(&o.json, "json", "", "write all results to this file")
+	flag.StringVar(&o.strata, "strata", "", "the strata binary (default: built from this checkout)")
+	flag.StringVar(&o.dir, "dir", "", "where contexts and stores lie (default: the temporary directory)")
+	flag.IntVar(&o.disk, "disk", 32, "as root: run on a fresh ext4 of that many GiB in a file below DIR; 0: in DIR itself")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	o.scale = full
+	o.tools = strings.Split(*tools, ",")
+	var err error
+	if o.only, err = regexp.Compile(*only); err == nil {
+		err = bench(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+// bench runs the rows and reports; results so far are reported even when a
+// row fails.
+func bench(ctx context.Context, o options) (err error) {
+	if o.runs < 1 {
+		return fmt.Errorf("-runs %d: at least one is needed", o.runs)
+	}
+	work, err := os.MkdirTemp(o.dir, "strata-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, testenv.RemoveStore(work)) }()
+	s := &session{o: o, work: work}
+	if o.disk > 0 {
+		point, err := freshDisk(ctx, work, o.disk)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			s.say("no fresh file system: %v", err)
+		default:
+			s.work = point
+		}
+	}
+	busybox, err := baseimage.Busybox(ctx, work)
+	if err != nil {
+		return err
+	}
+	s.base, s.busybox = filepath.Join(s.work, "base"), busybox
+	if _, err := baseimage.Write(s.base, baseimage.Ref, busybox); err != nil {
+		return err
+	}
+	if err := s.findTools(ctx); err != nil {
+		return err
+	}
+	report := s.describe(ctx)
+	s.say("%s", report.Machine)
+	for _, r := range rows(o.scale) {
+		if !o.only.MatchString(r.name) {
+			continue
+		}
+		var results []result
+		if results, err = s.row(ctx, r); err != nil {
+			err = fmt.Errorf("%s: %w", r.name, err)
+		}
+		report.Results = append(report.Results, results...)
+		if err != nil {
+			break
+		}
+	}
+	report.print(os.Stdout)
+	if o.json != "" {
+		err = errors.Join(err, report.write(o.json))
+	}
+	return err
+}

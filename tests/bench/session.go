@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stratabuild/strata/tests/testenv"
+	"golang.org/x/sys/unix"
+)
+
+// session is one call of bench.
+type session struct {
+	o       options
+	work    string // everything lies here
+	base    string // the base image's layout
+	busybox string
+	tools   []tool
+	dirs    int // made so far
+}
+
+func (s *session) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+
+// lane is one tool's part of a row.
+type lane struct {
+	tool   tool
+	dir    string
+	runs   int // of this store
+	result result
+}
+
+// row times a row with all tools, in turns.
+func (s *session) row(ctx context.Context, r row) (results []result, err error) {
+	contextDir, err := s.newDir("context")
+	if err != nil {
+		return nil, err
+	}
+	s.say("%s", r.name)
+	if err := r.context(contextDir); err != nil {
+		return nil, fmt.Errorf("make the context: %w", err)
+	}
+	var lanes []*lane
+	for _, t := range s.tools {
+		l := &lane{tool: t, result: result{Row: r.name, Tool: t.name()}}
+		lanes = append(lanes, l)
+		if err := s.newStore(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	// Run 0 warms up: the caches of the kernel, and of the tool in cached rows.
+	for run := 0; run <= s.o.runs; run++ {
+		for _, l := range lanes {
+			if err := s.run(ctx, r, l, contextDir, run); err != nil {
+				return nil, fmt.Errorf("%s: %w", l.tool.name(), err)
+			}
+		}
+	}
+	for _, l := range lanes {
+		if len(l.result.Seconds) > 0 {
+			results = append(results, l.result.summed())
+		}
+	}
+	return results, nil
+}
+
+// newDir makes a directory that stays until the end.
+func (s *session) newDir(name string) (string, error) {
+	s.dirs++
+	dir := filepath.Join(s.work, fmt.Sprintf("%s-%d", name, s.dirs))
+	return dir, os.Mkdir(dir, 0o755)
+}
+
+func (s *session) newStore(ctx context.Context, l *lane) (err error) {
+	if l.dir, err = s.newDir(l.tool.name()); err != nil {
+		return err
+	}
+	l.runs = 0
+	return l.tool.prepare(ctx, l.dir)
+}
+
+func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, run int) error {
+	if r.fresh && run > 0 {
+		// Few files, but large ones: these are not kept.
+		if err := testenv.RemoveStore(l.dir); err != nil {
+			return err
+		}
+		if err := s.newStore(ctx, l); err != nil {
+			return err
+		}
+	}
+	if r.change != nil {
+		// Another content for each tool and run, as for a user who edits.
+		if err := r.change(contextDir, run*len(s.tools)+l.index(s.tools)); err != nil {
+			return err
+		}
+	}
+	cmd, err := l.tool.build(r, l.dir, contextDir, l.runs)
+	if err != nil || cmd == nil {
+		return err
+	}
+	l.runs++
+	syncDir(s.work)
+	m, err := measure(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	if run == 0 {
+		return nil
+	}
+	s.say("  %-10s %8.3f s  %4d MiB", l.tool.name(), m.Seconds, m.RSS>>20)
+	l.result.Seconds = append(l.result.Seconds, m.Seconds)
+	l.result.RSS = max(l.result.RSS, m.RSS)
+	return nil
+}
+
+func (l *lane) index(tools []tool) int {
+	for i, t := range tools {
+		if t.name() == l.tool.name() {
+			return i
+		}
+	}
+	return -1
+}
+
+// syncDir writes what is dirty, so that no run pays for the one before.
+func syncDir(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = unix.Syncfs(int(f.Fd())) // a courtesy
+}
+
+// describe names the machine and the tools.
+func (s *session) describe(ctx context.Context) *report {
+	r := &report{Machine: machine(s.work), Runs: s.o.runs, Versions: map[string]string{}}
+	for _, t := range s.tools {
+		r.Versions[t.name()] = t.version(ctx)
+		r.tools = append(r.tools, t.name())
+	}
+	return r
+}
+
+// machine is kernel, processors and file system in one line.
+func machine(dir string) string {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	model := "unknown processor"
+	processors := 0
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			switch key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) {
+			case "processor":
+				processors++
+			case "model name":
+				model = strings.TrimSpace(value)
+			}
+		}
+	}
+	return fmt.Sprintf("%d x %s, Linux %s, %s", processors, model, unix.ByteSliceToString(u.Release[:]), fileSystem(dir))
+}
+
+func fileSystem(dir string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err.Error()
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "xfs"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "btrfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlay"
+	}
+	return fmt.Sprintf("file system %#x", st.Type)
+}
