@@ -71,6 +71,9 @@ func (c *Context) join() error {
 // defaultBuildFile reads the first of defaultNames in the context.
 func (c *Context) defaultBuildFile() (BuildFile, error) {
 	for _, name := range defaultNames {
+		if info, err := c.root.Stat(name, true); err == nil && info.Mode.IsDir() {
+			continue // a folder of that name is not meant
+		}
 		content, err := c.readContext(name, MaxBuildFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

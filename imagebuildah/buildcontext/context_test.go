@@ -82,6 +82,7 @@ func TestFolder(t *testing.T) {
 	}{
 		"containerfile first": {files: map[string]string{"Containerfile": "C", "Dockerfile": "D"}, want: "C", from: "Containerfile"},
 		"dockerfile":          {files: map[string]string{"Dockerfile": "D", ".dockerignore": "x"}, want: "D", from: "Dockerfile", names: ".dockerignore"},
+		"folder of name":      {files: map[string]string{"Containerfile/": "", "Dockerfile": "D"}, want: "D", from: "Dockerfile"},
 		"link inside":         {files: map[string]string{"Dockerfile": "-> sub/D", "sub/D": "D"}, want: "D", from: "Dockerfile"},
 		"link to absolute":    {files: map[string]string{"Dockerfile": "-> " + outside + "/secret"}, err: "Dockerfile is a symbolic link that leads to nothing inside the build context"},
 		"link outside":        {files: map[string]string{"Dockerfile": "-> ../../../../.." + outside + "/secret"}, err: "Dockerfile is a symbolic link"},

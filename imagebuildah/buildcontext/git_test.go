@@ -3,6 +3,7 @@ package buildcontext
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -173,7 +174,7 @@ func TestGitHTTP(t *testing.T) {
 		t.Skip("git-http-backend is not installed")
 	}
 	serve := func(folder string) http.Handler {
-		return &cgi.Handler{Path: backend, Root: "/" + filepath.Base(folder), Env: []string{
+		return &cgi.Handler{Path: backend, Stderr: io.Discard, Root: "/" + filepath.Base(folder), Env: []string{
 			"GIT_PROJECT_ROOT=" + folder, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		}}
 	}
