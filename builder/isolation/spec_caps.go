@@ -6,10 +6,10 @@ import (
 	"strings"
 	"sync"
 
-	mobyseccomp "github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/isolation/embedded/seccomp"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -162,11 +162,9 @@ func defaultProfile(caps []string) (*specs.LinuxSeccomp, error) {
 	if p := profiles.byCaps[key]; p != nil {
 		return p, nil
 	}
-	p, err := mobyseccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{
-		Capabilities: &specs.LinuxCapabilities{Bounding: caps},
-	}})
+	p, err := seccomp.Default(caps)
 	if err != nil {
-		return nil, fmt.Errorf("seccomp profile: %w", err)
+		return nil, err
 	}
 	if profiles.byCaps == nil {
 		profiles.byCaps = map[string]*specs.LinuxSeccomp{}

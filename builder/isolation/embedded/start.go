@@ -3,7 +3,6 @@ package embedded
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -110,17 +109,18 @@ func (s *starter) close() error {
 // it (CVE-2019-5736). It costs some 30 us; a copy would cost 9 ms.
 func openSelf() (*os.File, error) {
 	fd, err := cloneSelf()
-	if errors.Is(err, errSelfGone) {
-		return copySelf()
+	switch {
+	case errors.Is(err, errSelfGone):
+		fd, err = copySelf()
+	case err == nil:
+		if err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+			Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+			Propagation: unix.MS_PRIVATE,
+		}); err != nil {
+			unix.Close(fd)
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open this program read-only: %w", err)
-	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
-		Propagation: unix.MS_PRIVATE,
-	}); err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("open this program read-only: %w", err)
 	}
 	// Out of the way of the child's descriptors 0 to 3.
@@ -160,23 +160,30 @@ func cloneSelf() (int, error) {
 }
 
 // copySelf copies this program into a sealed memory file (memfd_create(2)).
-func copySelf() (*os.File, error) {
+func copySelf() (int, error) {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	defer self.Close()
 	fd, err := unix.MemfdCreate("strata", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, fmt.Errorf("copy this program: %w", err)
+		return -1, err
 	}
-	f := os.NewFile(uintptr(fd), "strata")
-	if _, err = io.Copy(f, self); err == nil {
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	for {
+		n, err := unix.Sendfile(fd, int(self.Fd()), nil, 1<<30)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			unix.Close(fd)
+			return -1, err
+		}
+		if err == nil && n == 0 {
+			break
+		}
 	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("copy this program: %w", err)
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		unix.Close(fd)
+		return -1, err
 	}
-	return f, nil
+	return fd, nil
 }

@@ -59,6 +59,11 @@ func listing(t testing.TB, dir string) string {
 	return b.String()
 }
 
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
 func link(t testing.TB, target, name string) {
 	t.Helper()
 	if err := os.Symlink(target, name); err != nil {
