@@ -40,7 +40,7 @@ func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		events, stop, stopped := make(chan types.ProgressProperties, 64), make(chan struct{}), make(chan struct{})
-		w := &watch{listener: c.listener, action: t.action, remote: remote, cancel: cancel}
+		w := &watch{listener: c.listener, action: t.action, remote: remote, cancel: cancel, note: silenceNote, limit: silenceLimit}
 		go func() {
 			defer close(stopped)
 			w.run(events, stop)

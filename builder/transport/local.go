@@ -124,10 +124,11 @@ func (c *Client) findNamed(name string, p define.Platform) (Local, *storage.Imag
 	if err != nil {
 		return Local{}, nil, err
 	}
-	all, err := c.candidates(sys, name)
+	m, err := c.resolve(sys, name)
 	if err != nil && !errors.Is(err, define.ErrNotFound) {
 		return Local{}, nil, err
 	}
+	all := m.names
 	if hub, err := parseNamed(dockerName(name), ""); err == nil {
 		all = append(all, reference.TagNameOnly(hub))
 	}

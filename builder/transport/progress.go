@@ -31,6 +31,8 @@ type watch struct {
 	action   string // Text of the events
 	remote   string // the registry's host; "" when none takes part
 	cancel   context.CancelCauseFunc
+	// After note of silence the user is told, after limit the transfer ends.
+	note, limit time.Duration
 
 	blobs map[string]*blob
 }
@@ -45,7 +47,7 @@ type blob struct {
 // senders are not ours.
 func (w *watch) run(events <-chan types.ProgressProperties, stop <-chan struct{}) {
 	w.blobs = map[string]*blob{}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(w.note / 30)
 	defer tick.Stop()
 	last, noted := time.Now(), false
 	for {
@@ -55,14 +57,14 @@ func (w *watch) run(events <-chan types.ProgressProperties, stop <-chan struct{}
 			w.event(e, last)
 		case now := <-tick.C:
 			silent := now.Sub(last)
-			if w.remote == "" || silent < silenceNote {
+			if w.remote == "" || silent < w.note {
 				continue
 			}
 			if !noted {
 				noted = true
 				define.Emit(w.listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf("%s: waiting for %s for %d s", w.action, w.remote, int(silent.Seconds()))})
 			}
-			if silent > silenceLimit && w.owed() {
+			if silent > w.limit && w.owed() {
 				w.cancel(fmt.Errorf("%s: %w", w.remote, errSilence))
 				noted, last = false, now
 			}

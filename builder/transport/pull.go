@@ -98,18 +98,18 @@ func (c *Client) pullNamed(ctx context.Context, name string, p define.Platform, 
 	if err != nil {
 		return Local{}, err
 	}
-	all, err := c.candidates(sys, name)
+	m, err := c.resolve(sys, name)
 	if err == nil {
-		err = oneCandidate(sys, name, all)
+		err = oneCandidate(sys, name, m.names)
 	}
 	if err != nil {
 		return Local{}, err
 	}
-	if isShort(name) {
-		c.note(fmt.Sprintf("%s is %s", name, all[0]))
+	if m.why != "" {
+		c.note(fmt.Sprintf("%s is looked for as %s (%s)", name, m.names[0], m.why))
 	}
 	var errs []error
-	for _, named := range all {
+	for _, named := range m.names {
 		l, err := c.pullOne(ctx, sys, named, p, policy, local, rec)
 		if err == nil {
 			return l, nil
