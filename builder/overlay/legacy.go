@@ -16,28 +16,6 @@ import (
 // works on a thread of its own, in a mount namespace of its own, which both
 // end with it; a detached copy of the mount remains.
 func mountLegacy(o Options) (*os.File, error) {
-	names := make([]string, len(o.Lowers))
-	for i, l := range o.Lowers {
-		names[i] = strconv.Itoa(int(l.Fd()))
-	}
-	opts := []string{"lowerdir=" + strings.Join(names, ":")}
-	if o.Upper != nil {
-		opts = append(opts, "upperdir="+strconv.Itoa(int(o.Upper.Fd())), "workdir="+strconv.Itoa(int(o.Work.Fd())), "volatile")
-	}
-	for _, kv := range baseOptions {
-		opts = append(opts, kv[0]+"="+kv[1])
-	}
-	if o.UserXattr {
-		opts = append(opts, "userxattr")
-	}
-	data := strings.Join(opts, ",")
-	if len(data) >= os.Getpagesize() {
-		return nil, fmt.Errorf("overlay mount: %d layers do not fit into the options of mount(2) on this kernel: flatten the image with --squash: %w", len(o.Lowers), define.ErrInvalid)
-	}
-	flags := uintptr(0)
-	if o.Upper == nil {
-		flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
-	}
 	type result struct {
 		fd  int
 		err error
@@ -47,11 +25,10 @@ func mountLegacy(o Options) (*os.File, error) {
 		// Never unlocked: the thread, whose namespace and working directory
 		// are not the process's, ends with the goroutine.
 		runtime.LockOSThread()
-		fd, err := mountPrivately(flags, data)
+		fd, err := mountPrivately(o)
 		done <- result{fd, err}
 	}()
 	r := <-done
-	runtime.KeepAlive(o)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -60,7 +37,7 @@ func mountLegacy(o Options) (*os.File, error) {
 
 // mountPrivately mounts over /proc in a new mount namespace, which is as good
 // as any directory, since nobody will see it.
-func mountPrivately(flags uintptr, data string) (int, error) {
+func mountPrivately(o Options) (int, error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return -1, explain("unshare", err, "")
 	}
@@ -70,6 +47,19 @@ func mountPrivately(flags uintptr, data string) (int, error) {
 	if err := unix.Chdir("/proc/self/fd"); err != nil {
 		return -1, fmt.Errorf("overlay mount: %w: /proc must be mounted", err)
 	}
+	data, fds, err := legacyOptions(o)
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	if err != nil {
+		return -1, err
+	}
+	flags := uintptr(0)
+	if o.Upper == nil {
+		flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV
+	}
 	if err := unix.Mount("overlay", "/proc", "overlay", flags, data); err != nil {
 		return -1, explain("mount", err, "")
 	}
@@ -78,4 +68,77 @@ func mountPrivately(flags uintptr, data string) (int, error) {
 		return -1, explain("open_tree", err, "")
 	}
 	return fd, nil
+}
+
+// legacyOptions writes the options of mount(2). Overlay takes directories of
+// the mounter's own namespace only, so each is opened again in the new one;
+// the descriptors are the caller's to close.
+func legacyOptions(o Options) (data string, fds []int, err error) {
+	name := func(dir *os.File) string {
+		if err != nil {
+			return ""
+		}
+		var fd int
+		if fd, err = reopen(int(dir.Fd())); err != nil {
+			return ""
+		}
+		fds = append(fds, fd)
+		return strconv.Itoa(fd)
+	}
+	names := make([]string, len(o.Lowers))
+	for i, l := range o.Lowers {
+		names[i] = name(l)
+	}
+	opts := []string{"lowerdir=" + strings.Join(names, ":")}
+	if o.Upper != nil {
+		opts = append(opts, "upperdir="+name(o.Upper), "workdir="+name(o.Work), "volatile")
+	}
+	if err != nil {
+		return "", fds, err
+	}
+	for _, kv := range baseOptions {
+		opts = append(opts, kv[0]+"="+kv[1])
+	}
+	if o.UserXattr {
+		opts = append(opts, "userxattr")
+	}
+	data = strings.Join(opts, ",")
+	if len(data) >= os.Getpagesize() {
+		return "", fds, fmt.Errorf("overlay mount: %d layers do not fit into the options of mount(2) on this kernel: flatten the image with --squash: %w", len(o.Lowers), define.ErrInvalid)
+	}
+	return data, fds, nil
+}
+
+// reopen opens the directory of a descriptor by its path, and makes sure that
+// it is the same: it may be renamed at any time.
+func reopen(fd int) (int, error) {
+	var want, got unix.Stat_t
+	if err := unix.Fstat(fd, &want); err != nil {
+		return -1, err
+	}
+	buf := make([]byte, unix.PathMax)
+	for range 10 {
+		n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), buf)
+		if err != nil {
+			return -1, fmt.Errorf("overlay mount: finding a layer's directory: %w", err)
+		}
+		again, err := unix.Open(string(buf[:n]), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Fstat(again, &got) == nil && got.Dev == want.Dev && got.Ino == want.Ino {
+			return again, nil
+		}
+		unix.Close(again)
+	}
+	return -1, fmt.Errorf("overlay mount: the directory %s is not to be found by its path, which this kernel needs: %w", buf[:clen(buf)], define.ErrUnsupported)
+}
+
+func clen(b []byte) int {
+	for i, c := range b {
+		if c == 0 {
+			return i
+		}
+	}
+	return len(b)
 }

@@ -18,7 +18,8 @@ const MaxLowers = 499
 
 // Options describes an overlay mount.
 type Options struct {
-	// Lowers are the lower directories, topmost first. At least one is needed
+	// Lowers are the lower directories, topmost first. Like Upper and Work they
+	// lie on mounts of this process's mount namespace. At least one is needed
 	// with an Upper, at least two without; at most MaxLowers.
 	Lowers []*os.File
 	// Upper and Work make the mount writable; both nil: it is read-only. They
