@@ -29,6 +29,7 @@ type build struct {
 	opts    Options
 	context *buildcontext.Context
 	file    *containerfile.File
+	graph   *containerfile.Graph
 	global  *expand.Global
 	space   *builder.Space
 	index   *cache.FileIndex
@@ -57,7 +58,10 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer bc.Close()
-	file, err := containerfile.Parse(bc.ContainerfileName, bc.Containerfile)
+	for _, w := range bc.Warnings {
+		define.Emit(e.Listener(), define.Event{Kind: define.EventWarning, Text: w})
+	}
+	file, err := parseFiles(bc)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +74,14 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 		return nil, err
 	}
 	return b.execute(ctx, graph)
+}
+
+func parseFiles(bc *buildcontext.Context) (*containerfile.File, error) {
+	sources := make([]containerfile.Source, len(bc.Files))
+	for i, f := range bc.Files {
+		sources[i] = containerfile.Source{Name: f.Name, Content: f.Content}
+	}
+	return containerfile.ParseFiles(sources)
 }
 
 // checkOptions refuses what this version cannot do and what is malformed.
@@ -139,6 +151,7 @@ func (b *build) jobs() int {
 }
 
 func (b *build) execute(ctx context.Context, graph *containerfile.Graph) (_ *Result, err error) {
+	b.graph = graph
 	b.outer, b.space = ctx, b.engine.NewSpace(ctx)
 	b.slots = make(chan struct{}, b.jobs())
 	if b.index, err = b.engine.Cache().Index(ctx, b.identity); err != nil {

@@ -11,7 +11,11 @@ import (
 
 // instruction executes one instruction: its variables are filled in, then
 // its family's method does the work.
-func (s *stage) instruction(ctx context.Context, in *containerfile.Instruction) error {
+func (s *stage) instruction(ctx context.Context, parsed *containerfile.Instruction) error {
+	// Expanding changes the command in place; the file is not ours to change.
+	fresh := *parsed
+	fresh.Command = parsed.Fresh()
+	in := &fresh
 	if err := s.scope.ExpandCommand(in.Command); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,15 +116,15 @@ func (s *stage) from(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if i, ok := s.baseStage(base); ok {
+		return s.fromStage(ctx, i)
+	}
 	if base == "" {
 		return fmt.Errorf("base name %q is empty once its arguments are filled in: %w", s.def.Base, define.ErrInvalid)
 	}
 	platform, err := s.platform()
 	if err != nil {
 		return err
-	}
-	if i, ok := s.b.file.StageByName(base, s.def.Index); ok {
-		return s.fromStage(ctx, i)
 	}
 	s.c, err = s.b.engine.From(ctx, builder.FromOptions{Image: base, Platform: platform, Pull: s.b.opts.Pull, Space: s.b.space})
 	if err != nil {
@@ -140,6 +141,22 @@ func (s *stage) from(ctx context.Context) error {
 	}
 	s.top, s.adopted = info.ID, true
 	return nil
+}
+
+// baseStage is the stage that this one begins with, if it does: FROM knows
+// stages by name only. A stage that only a trigger of a base image needs is
+// not in the graph.
+func (s *stage) baseStage(base string) (int, bool) {
+	if _, planned := s.b.graph.Bases[s.def.Index]; planned {
+		i, ok := s.b.graph.BaseStage[s.def.Index]
+		return i, ok
+	}
+	for i := s.def.Index - 1; i >= 0; i-- {
+		if n := s.b.file.Stages[i].Name; n != "" && strings.EqualFold(n, base) {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // begin sets up what depends on the base image's configuration.
