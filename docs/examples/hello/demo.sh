@@ -33,7 +33,7 @@ say "the images"
 run images
 
 say "what the image runs"
-run build --no-cache --target try docs/examples/hello 2>&1 | grep -F "Hello from strata"
+run build --no-cache --target try docs/examples/hello 2>&1 | grep '^Hello from strata'
 
 say "the same build again: nothing runs, and why"
 run build --explain -t hello --target image docs/examples/hello
