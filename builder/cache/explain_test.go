@@ -161,6 +161,26 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+// A step with two keys, one by where its sources lie and one by what they
+// hold, is explained by the latter.
+func TestExplainTwoKeys(t *testing.T) {
+	t.Parallel()
+	c, _, _ := newCache(t)
+	s := Slot{Build: "b", N: 3, Instruction: "COPY"}
+	quick := func(from string) *Key { return key(PartInstruction, "COPY", PartDestination, "/d", PartFrom, from) }
+	content := func(v string) *Key {
+		return key(PartInstruction, "COPY", PartDestination, "/d", "sources", "1", PartFile+"a", v)
+	}
+	save(t, c, s, content("1"), Result{})
+	save(t, c, s, quick("l1"), Result{})
+	if got, want := text(t, c, s, content("2")), `file a changed`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := text(t, c, s, quick("l2")), `from was "l1", is now "l2"`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Going back to an older state of a context is a hit; the change after that
 // is compared with what was seen last.
 func TestSeen(t *testing.T) {

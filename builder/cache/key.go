@@ -25,6 +25,9 @@ const (
 	PartCommand = "command"
 	// PartDestination is where a COPY or ADD puts things.
 	PartDestination = "destination"
+	// PartFrom tells where a COPY takes things from, in a key that looks at
+	// no file: such a key is compared with its like only.
+	PartFrom = "from"
 	// PartVariable precedes the name of a variable: "variable FOO".
 	PartVariable = "variable "
 	// PartFile precedes the path of a file: "file src/main.go".
@@ -121,6 +124,8 @@ func (k *Key) text() string {
 		switch p := &k.parts[i]; p.Name {
 		case PartInstruction, PartCommand, PartDestination:
 			text += p.Name + "\x00" + p.Value + "\x00"
+		case PartFrom:
+			text += p.Name + "\x00"
 		}
 	}
 	return text
