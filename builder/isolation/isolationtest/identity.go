@@ -66,6 +66,16 @@ var identityCases = []testCase{
 			}
 		}
 	}},
+	{name: "seccomp denies system calls", needs: []Feature{Seccomp}, run: func(e *env) {
+		for line := range strings.Lines(e.must(e.probe("calls", nil))) {
+			if !strings.HasSuffix(strings.TrimSpace(line), " denied") {
+				e.Error(line)
+			}
+		}
+	}},
+	{name: "no terminal of the caller's", run: func(e *env) {
+		e.equal("terminal", e.must(e.probe("terminal", nil)), "")
+	}},
 	{name: "seccomp off as asked", run: func(e *env) {
 		o := e.options("grep -w Seccomp: /proc/self/status | tr -dc 0-9")
 		o.SeccompUnconfined = true

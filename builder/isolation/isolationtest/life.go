@@ -97,6 +97,7 @@ var lifeCases = []testCase{
 		if err != nil {
 			e.Skip(err)
 		}
+		e.equal("probe", e.must(e.probe("shm", nil)), "")
 		e.equal("objects", e.sh("wc -l </proc/sysvipc/shm"), "1")
 		after, _ := os.ReadFile("/proc/sysvipc/shm")
 		e.equal("objects of the host", string(after), string(before))

@@ -1,8 +1,10 @@
 package isolationtest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/stratabuild/strata/builder/isolation"
@@ -77,6 +79,48 @@ var mountCases = []testCase{
 		e.equal("output", e.must(e.run(o)), "contentcontentkept\nf\ng")
 		if b, _ := os.ReadFile(filepath.Join(dir, "g")); string(b) != "new\n" {
 			e.Errorf("volume was not written: %q", b)
+		}
+	}},
+	{name: "many volumes", needs: []Feature{Volumes}, run: func(e *env) {
+		// CVE-2021-43784: a long set-up message must not lose anything.
+		dir := e.TempDir()
+		for range 16 {
+			dir = filepath.Join(dir, strings.Repeat("d", 200))
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			e.Fatal(err)
+		}
+		write(e, filepath.Join(dir, "f"), "content", 0o644)
+		o := e.options("ls /v/*/f | wc -l; hostname")
+		o.Hostname = "kept"
+		for i := range 300 {
+			o.Volumes = append(o.Volumes, isolation.Volume{Source: dir, Target: fmt.Sprintf("/v/%d", i)})
+		}
+		lines := strings.Fields(e.must(e.run(o)))
+		if len(lines) != 2 || lines[0] != "300" || lines[1] != "kept" && !slices.Contains(e.s.Lacks, UTSNamespace) {
+			e.Errorf("got %q, want 300 files and the hostname", lines)
+		}
+	}},
+	{name: "volume in /proc by a link of the root", needs: []Feature{Volumes, KernelMounts}, run: func(e *env) {
+		// CVE-2025-52881: nothing may be mounted over what confines the step.
+		root := NewRoot(e)
+		link(e, "/proc/self/attr", filepath.Join(root, "lnk"))
+		o := e.options("true")
+		o.Volumes = []isolation.Volume{{Source: e.TempDir(), Target: "/lnk"}}
+		if r := e.runIn(e.Context(), root, o, nil); r.err == nil {
+			e.Error("the volume was mounted in /proc")
+		}
+	}},
+	{name: "mknod gives no way to the host's devices", needs: []Feature{Nodev}, run: func(e *env) {
+		// GHSA-g54h-m393-cpwq: there must be no device that a list forgot.
+		o := e.options("for d in / /dev /dev/shm /tmp; do mknod $d/z c 1 5 2>/dev/null && head -c1 $d/z >/dev/null 2>&1 && echo $d/z opened; done; " +
+			"head -c1 /dev/zero | wc -c; chmod 600 /dev/null; echo x >/dev/null && echo ok")
+		before, _ := os.Stat("/dev/null")
+		e.equal("output", e.must(e.run(o)), "1\nok")
+		o.CapAdd = []string{"MKNOD"}
+		e.equal("output with CAP_MKNOD", e.must(e.run(o)), "1\nok")
+		if after, _ := os.Stat("/dev/null"); after.Mode() != before.Mode() {
+			e.Errorf("/dev/null of the host has mode %v", after.Mode())
 		}
 	}},
 	{name: "volume below /dev", needs: []Feature{Volumes, KernelMounts}, run: func(e *env) {
