@@ -203,6 +203,20 @@ func (s *archiveStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// verify reads on to the check sum of a compressed stream. Archives are padded
+// with a few kilobytes; what is longer is not read. Junk behind gzip's end is
+// no error, as for gzip itself.
+func (s *archiveStream) verify() error {
+	if s.kind == compressNone {
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, s.r, 1<<20)
+	if err == nil || err == io.EOF || errors.Is(err, gzip.ErrHeader) {
+		return nil
+	}
+	return err
+}
+
 // readAhead decompresses in another goroutine while the caller writes.
 type readAhead struct {
 	full, free chan []byte

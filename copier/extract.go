@@ -35,7 +35,8 @@ type Extract struct {
 // malformed, that lie outside the destination, that spell a deletion (.wh.) or
 // that are of an unknown type are errors that name them. A member replaces
 // what is there, but a directory only when that is empty; the last of several
-// with one name wins. What follows the end mark is not read.
+// with one name wins. What follows the end mark is not read, except to reach a
+// compression's check sum when that is near.
 //
 // When ctx is cancelled while archive blocks, a goroutine remains until its
 // Read returns.
@@ -104,6 +105,9 @@ func (x *extractor) run(archive io.Reader) error {
 		if err == io.EOF {
 			if x.stream.count == 0 {
 				return fmt.Errorf("the archive is empty: %w", define.ErrInvalid)
+			}
+			if err := x.stream.verify(); err != nil {
+				return x.readError(err)
 			}
 			return nil
 		}
@@ -255,7 +259,13 @@ func (x *extractor) meta(hdr *tar.Header) (memberMeta, error) {
 
 // dirMaker makes directories that no member describes.
 func (x *extractor) dirMaker() *dirMaker {
-	return &dirMaker{owner: x.e.Owner, mode: 0o755, ignoreChown: x.e.IgnoreChownErrors, keep: x.keep}
+	return &dirMaker{owner: x.e.Owner, mode: 0o755, ignoreChown: x.e.IgnoreChownErrors, keep: x.keep, noted: x.noted}
+}
+
+// noted is the time that a directory gets in the end.
+func (x *extractor) noted(realPath string) (unix.Timespec, bool) {
+	s, ok := x.dirs[realPath]
+	return s.mtime, ok
 }
 
 // keep notes the time a directory is to have in the end, unless one is noted.

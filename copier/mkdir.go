@@ -66,6 +66,9 @@ type dirMaker struct {
 	// end.
 	keep func(fd int, path string, mtime unix.Timespec) error
 	made []string
+	// noted tells the time that an existing directory will have, if that is
+	// not the one it has now; may be nil.
+	noted func(realPath string) (unix.Timespec, bool)
 	// ignoreChown keeps going when the owner cannot be set.
 	ignoreChown bool
 }
@@ -88,7 +91,13 @@ func (m *dirMaker) make(parent int, name, realPath string) error {
 	}
 	if len(m.made) == 0 {
 		if m.mtime == nil {
-			m.mtime = &st.Mtim
+			existing := st.Mtim
+			if m.noted != nil {
+				if t, ok := m.noted(path.Dir(realPath)); ok {
+					existing = t
+				}
+			}
+			m.mtime = &existing
 		}
 		if err := m.keep(dir, path.Dir("/"+realPath), st.Mtim); err != nil {
 			return err

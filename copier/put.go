@@ -48,7 +48,10 @@ type Put struct {
 // modification time. FIFOs and devices are made anew, sockets left out. Nothing
 // is written outside r whatever the tree below r holds.
 func (s *Selection) Put(ctx context.Context, r *Root, p Put) error {
-	pt := newPutter(ctx, r, p)
+	return newPutter(ctx, r, p).put(s)
+}
+
+func (pt *putter) put(s *Selection) error {
 	pt.src.sel = s
 	pt.pool.start(func() func(putJob) error {
 		return (&putWorker{pt: pt, copy: contentCopier{pt: pt, buf: make([]byte, smallFile)}}).job

@@ -58,7 +58,8 @@ func unlink(dir int, name string, flags int) error {
 }
 
 type remover struct {
-	top int // the topmost directory of the tree, for what is moved up
+	top   int // the topmost directory of the tree, for what is moved up
+	moved bool
 }
 
 func (m *remover) tree(dir int, name string, depth int) error {
@@ -75,6 +76,9 @@ func (m *remover) tree(dir int, name string, depth int) error {
 	}
 	// Somebody may add names while we remove them: a few rounds, not forever.
 	for round := 0; ; round++ {
+		if depth == 0 {
+			m.moved = false
+		}
 		if err := m.content(fd, depth); err != nil {
 			return err
 		}
@@ -82,8 +86,11 @@ func (m *remover) tree(dir int, name string, depth int) error {
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
-		if err != unix.ENOTEMPTY && err != unix.EEXIST || round == 8 {
+		if err != unix.ENOTEMPTY && err != unix.EEXIST || round >= 8 {
 			return err
+		}
+		if depth == 0 && m.moved {
+			round = 0
 		}
 	}
 }
@@ -125,6 +132,7 @@ func (m *remover) child(fd int, name string, depth int) error {
 		// The next round over the top finds it. Overlay cannot move some
 		// directories (EXDEV); then we do go deeper.
 		if unix.Renameat2(fd, name, m.top, up, unix.RENAME_NOREPLACE) == nil {
+			m.moved = true
 			return nil
 		}
 	}
