@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -127,6 +128,28 @@ func TestSkopeoReads(t *testing.T) {
 		}
 		if got.Digest != img.Digest.String() || len(got.Layers) != 1 || !slices.Contains(got.Env, "A=1") {
 			t.Errorf("skopeo reads %+v of %s", got, img.Digest)
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	st := imagetest.Store(b)
+	img := imagetest.Put(b, st, imagetest.Spec{Layers: []imagetest.Files{{"a": "1"}}})
+	for b.Loop() {
+		if _, err := image.Load(st, img.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	st := imagetest.Store(b)
+	n := 0
+	for b.Loop() {
+		n++
+		e := imagetest.Spec{Configure: func(i *image.Image) { i.SetEnv("N", strconv.Itoa(n)) }}.Build(b)
+		if err := image.Record(st, e.Encoded, "", []string{"localhost/x:latest"}); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
