@@ -11,6 +11,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/define"
 )
 
 // mounter builds the step's tree of mounts below rootFd, in a namespace that
@@ -79,7 +81,23 @@ func (m *mounter) attach(tree int, dest string) error {
 		return err
 	}
 	defer at.Close()
+	if err := checkPlace(at, dest); err != nil {
+		return err
+	}
 	return unix.MoveMount(tree, "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// checkPlace refuses a mount point that links of the root have led into what
+// confines the step (CVE-2025-52881).
+func checkPlace(at *os.File, dest string) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(at.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC && !strings.HasPrefix(dest, "/sys/") {
+		return fmt.Errorf("leads into /proc or /sys by a link of the root: %w", define.ErrEscape)
+	}
+	return nil
 }
 
 // cover mounts tree on dest; a link there is itself the mount point.
@@ -89,6 +107,9 @@ func (m *mounter) cover(dest string, tree int) error {
 		return err
 	}
 	defer dir.Close()
+	if err := checkPlace(dir, dest); err != nil {
+		return err
+	}
 	return unix.MoveMount(tree, "", int(dir.Fd()), path.Base(dest), unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
@@ -113,6 +134,10 @@ func (m *mounter) mount(s specs.Mount) error {
 		tree, err = newTree("tmpfs", s)
 		if err == nil && s.Destination == "/dev" {
 			defer tree.Close()
+			// Nodes that the step makes there are dead: ours are mounts.
+			if err := setAttributes(tree, unix.MOUNT_ATTR_NODEV); err != nil {
+				return err
+			}
 			return m.devices(tree)
 		}
 	case "devpts":
@@ -238,7 +263,9 @@ func (m *mounter) devices(dev *os.File) error {
 		}
 		defer node.Close()
 		nodes[d.name] = node
-		if err := setAttributes(node, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC); err != nil {
+		// The inode is the host's: read-only keeps its mode and owner from the
+		// step, and says nothing about writing to a device.
+		if err := setAttributes(node, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC); err != nil {
 			return fmt.Errorf("/dev/%s: %w", d.name, err)
 		}
 		if err := makeFile(fd, d.name); err != nil {
@@ -342,6 +369,9 @@ func (m *mounter) mask(p string) error {
 		return err
 	}
 	defer over.Close()
+	if err := setAttributes(over, unix.MOUNT_ATTR_RDONLY); err != nil {
+		return err
+	}
 	return unix.MoveMount(int(over.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 

@@ -86,8 +86,15 @@ func (w *work) stub(n int, dir bool) (string, error) {
 
 // config returns the bundle's document for spec, whose own fields are not
 // changed. Bind mounts of the spec's are replaced by sources, by destination.
-func config(spec *isolation.Spec, sources map[string]source) *specs.Spec {
+func (r *oci) config(spec *isolation.Spec, sources map[string]source) *specs.Spec {
 	c := spec.Spec
+	if r.family() == "runc" && !r.userns && !wantsLimits(&c) {
+		// Without a list runc allows every device that can be made. Those of
+		// /dev it adds to the list itself.
+		linux := *c.Linux
+		linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+		c.Linux = &linux
+	}
 	c.Version = bundleVersion
 	readOnly := c.Root != nil && c.Root.Readonly
 	c.Root = &specs.Root{Path: "rootfs", Readonly: readOnly}
@@ -211,4 +218,72 @@ func checkSize(s *isolation.Step) error {
 		return fmt.Errorf("arguments and environment have %d bytes, the kernel takes %d: %w", total, maxStrings, define.ErrInvalid)
 	}
 	return nil
+}
+
+// checkVolumes refuses volumes that links of the root lead into what confines
+// the step (CVE-2025-52881); crun 1.8 mounts them there.
+func checkVolumes(s *isolation.Step) error {
+	for _, m := range s.Spec.Mounts {
+		if m.Type != "bind" || m.Destination == "/sys" || strings.HasPrefix(m.Destination, "/sys/") {
+			continue
+		}
+		p, err := resolve(int(s.Root.Fd()), m.Destination)
+		if err != nil {
+			return fmt.Errorf("volume %s: %w", m.Destination, err)
+		}
+		for _, top := range [...]string{"/proc", "/sys"} {
+			if p == top || strings.HasPrefix(p, top+"/") {
+				return fmt.Errorf("volume %s: leads to %s by a link of the root: %w", m.Destination, p, define.ErrEscape)
+			}
+		}
+	}
+	return nil
+}
+
+// resolve follows the links of unsafePath in root by name, past what does not
+// exist: below /proc there is nothing yet. Nothing is opened by its result.
+func resolve(root int, unsafePath string) (string, error) {
+	rest := strings.Split(unsafePath, "/")
+	at := "/"
+	links := 0
+	for len(rest) > 0 {
+		next := filepath.Join(at, rest[0]) // ".." goes up from the real directory
+		rest = rest[1:]
+		target, err := readLink(root, next)
+		if err != nil {
+			return "", err
+		}
+		if target == "" {
+			at = next
+			continue
+		}
+		if links++; links > 40 {
+			return "", unix.ELOOP
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return at, nil
+}
+
+// readLink returns "" for what is no link or does not exist.
+func readLink(root int, name string) (string, error) {
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", b)
+	if err != nil {
+		return "", nil // no link (EINVAL, ENOENT by kernel version)
+	}
+	return string(b[:n]), nil
 }

@@ -13,6 +13,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation"
 )
 
 // console is the socket by which crun hands over the master side of a step's
@@ -136,6 +138,19 @@ func ownTerminal(cmd *exec.Cmd, use func(*os.File)) (*specs.Box, func(), error) 
 		slave.Close()
 		<-done
 	}, nil
+}
+
+// callersSize is that of the terminal that the caller runs on, if any.
+func callersSize(s *isolation.Step) *specs.Box {
+	for _, f := range []*os.File{s.Stdin, os.Stdin} {
+		if f == nil {
+			continue
+		}
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Row != 0 && size.Col != 0 {
+			return &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
+		}
+	}
+	return nil
 }
 
 // firstSize waits a moment for the size that the master's user sets.

@@ -20,6 +20,7 @@ type trees struct {
 	files   map[string]int // by destination
 	volumes []volume
 	cgroup  int // what to show as /sys/fs/cgroup, or -1
+	devices map[string]int
 }
 
 type volume struct {
@@ -63,8 +64,10 @@ func (t *trees) close() {
 	}
 	closeFd(t.root)
 	closeFd(t.cgroup)
-	for _, fd := range t.files {
-		closeFd(fd)
+	for _, m := range []map[string]int{t.files, t.devices} {
+		for _, fd := range m {
+			closeFd(fd)
+		}
 	}
 	for _, v := range t.volumes {
 		closeFd(v.tree)
@@ -187,12 +190,38 @@ type source struct {
 	options []string
 }
 
+// cloneDevices makes read-only mounts of the host's device nodes. In a user
+// namespace runtimes bind them into the step: mode and owner of the host's
+// inodes must be out of its reach, while writing to a device asks for neither.
+func (t *trees) cloneDevices() error {
+	t.devices = map[string]int{}
+	for _, name := range [...]string{"null", "zero", "full", "random", "urandom", "tty"} {
+		fd, err := openTree(unix.AT_FDCWD, "/dev/"+name, cloneFlags)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("/dev/%s of the host: %w", name, err)
+		}
+		t.devices[name] = fd
+		if err := setAttributes(fd, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC); err != nil {
+			return fmt.Errorf("/dev/%s of the host: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // attach puts the trees into the current mount namespace and returns the
 // volumes' sources by destination.
 func (t *trees) attach(w *work) (map[string]source, error) {
 	if t.cgroup >= 0 {
 		if err := moveMount(t.cgroup, unix.AT_FDCWD, "/sys/fs/cgroup"); err != nil {
 			return nil, fmt.Errorf("cgroup hierarchy: %w", err)
+		}
+	}
+	for name, fd := range t.devices {
+		if err := moveMount(fd, unix.AT_FDCWD, "/dev/"+name); err != nil {
+			return nil, fmt.Errorf("/dev/%s: %w", name, err)
 		}
 	}
 	if err := moveMount(t.root, unix.AT_FDCWD, w.path("rootfs")); err != nil {

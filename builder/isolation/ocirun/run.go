@@ -49,6 +49,9 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 	if err := checkMountPoints(s); err != nil {
 		return err
 	}
+	if err := checkVolumes(s); err != nil {
+		return err
+	}
 	if err := checkSize(s); err != nil {
 		return err
 	}
@@ -76,6 +79,9 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		if t, err = cloneTrees(s, w); err == nil && !wantsLimits(&s.Spec.Spec) {
 			t.cgroup = cloneUnified()
 		}
+		if err == nil && r.userns {
+			err = t.cloneDevices()
+		}
 		return err
 	}
 	return inPrivateMounts(prepare, func() error {
@@ -83,7 +89,7 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		if err != nil {
 			return err
 		}
-		return r.execute(ctx, s, w, config(s.Spec, sources))
+		return r.execute(ctx, s, w, r.config(s.Spec, sources))
 	})
 }
 
@@ -100,6 +106,8 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 			return err
 		}
 		con.serve(s.Console)
+		// crun does not wait for the size that Console sets.
+		c.Process.ConsoleSize = callersSize(s)
 		// Last: reading ends when the last process that has the terminal does.
 		defer con.close()
 		args = append(args, "--console-socket", consoleName)

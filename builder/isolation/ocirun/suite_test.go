@@ -58,7 +58,7 @@ func suite(t *testing.T, runtime string, lacks ...isolationtest.Feature) {
 }
 
 func TestRunc(t *testing.T) { suite(t, "runc") }
-func TestCrun(t *testing.T) { suite(t, "crun", isolationtest.Nodev) }
+func TestCrun(t *testing.T) { suite(t, "crun", isolationtest.Nodev, isolationtest.Terminal) }
 
 // TestRootless runs the suites again in a user namespace that maps one id.
 func TestRootless(t *testing.T) {
