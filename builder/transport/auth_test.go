@@ -181,3 +181,21 @@ func TestLinkLocalIsRefused(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestNoDowngrade: a registry on HTTPS names a token server on plain HTTP.
+func TestNoDowngrade(t *testing.T) {
+	t.Parallel()
+	other := registrytest.Start(t, registrytest.Options{})
+	reg, _ := pushed(t, registrytest.Options{TLS: true, Username: "me", Password: secret, Bearer: true, Realm: other.URL() + "/token"}, imagetest.Spec{Layers: twoLayers})
+	o := transport.Options{CertDir: t.TempDir(), Creds: "me:" + secret, Retry: -1}
+	if err := reg.WriteCA(o.CertDir); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := client(t, imagetest.Store(t), o)
+	if _, err := c.Pull(t.Context(), reg.Host()+"/app:v1", define.HostPlatform(), define.PullMissing); err == nil || !strings.Contains(err.Error(), "from HTTPS to http:") {
+		t.Errorf("error %v", err)
+	}
+	if n := len(other.Requests()); n != 0 {
+		t.Errorf("the other side got %d requests", n)
+	}
+}

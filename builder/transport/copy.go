@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/image/v5/copy"
@@ -31,6 +32,11 @@ func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
 	}
 	defer policy.Destroy()
 
+	// Its cache of blobs needs cgo and is replaced by present.go; but it makes
+	// the directory all the same, and must not do so elsewhere on the disk.
+	if dir, err := c.st.StateDir(); err == nil {
+		t.opts.DestinationCtx.BlobInfoCacheDir = dir
+	}
 	remote := hostOf(t.src)
 	if remote == "" {
 		remote = hostOf(t.dst)
@@ -50,7 +56,7 @@ func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
 		// whether a blob is complete.
 		t.opts.ProgressInterval = 1
 		var err error
-		manifest, err = copy.Image(ctx, policy, t.dst, t.src, t.opts)
+		manifest, err = abandonable(ctx, func() ([]byte, error) { return copy.Image(ctx, policy, t.dst, t.src, t.opts) })
 		close(stop)
 		<-stopped
 		if err != nil && errors.Is(context.Cause(ctx), errSilence) {
@@ -62,6 +68,36 @@ func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
 		return nil, c.explainCopy(ctx, t, remote, err)
 	}
 	return manifest, nil
+}
+
+// grace is how long a cancelled copy may take to end.
+const grace = 10 * time.Second
+
+// abandonable runs f and, once ctx has ended, waits for it for a while only:
+// containers/image runs credential helpers, which may hang, without a limit.
+func abandonable(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		data, err := f()
+		ended <- result{data, err}
+	}()
+	select {
+	case r := <-ended:
+		return r.data, r.err
+	case <-ctx.Done():
+	}
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case r := <-ended:
+		return r.data, r.err
+	case <-t.C:
+		return nil, context.Cause(ctx)
+	}
 }
 
 // explainCopy makes one line of containers/image's error and adds the remedy

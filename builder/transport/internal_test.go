@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,4 +258,52 @@ func FuzzBlobs(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		insecure bool
+		urls     string // the last is judged
+		ok       bool
+	}{
+		{false, "https://r/v2/", true},
+		{false, "http://r/v2/", false},
+		{false, "https://r/v2/ http://r/v2/", true},
+		{false, "https://r/v2/ http://r/v2/ http://cdn/x", true},
+		{false, "https://r/v2/ http://cdn/x", false},
+		{false, "https://r/v2/ http://cdn/v2/", false},
+		{true, "http://cdn/x", true},
+		{true, "http://169.254.169.254/x", false},
+		{true, "http://[::ffff:169.254.169.254]/x", false},
+		{true, "http://[fe80::1]/x", false},
+		{true, "http://127.0.0.1/x", true},
+		{true, "ftp://r/x", false},
+		{true, "file:///etc/passwd", false},
+	} {
+		g := &guard{insecure: tc.insecure}
+		var err error
+		for s := range strings.FieldsSeq(tc.urls) {
+			u, parseErr := url.Parse(s)
+			if parseErr != nil {
+				t.Fatal(parseErr)
+			}
+			_, err = g.proxy(u)
+		}
+		if (err == nil) != tc.ok {
+			t.Errorf("%v %s: %v", tc.insecure, tc.urls, err)
+		}
+	}
+}
+
+func TestAbandonable(t *testing.T) {
+	t.Parallel()
+	if data, err := abandonable(t.Context(), func() ([]byte, error) { return []byte("x"), nil }); err != nil || string(data) != "x" {
+		t.Errorf("%s %v", data, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := abandonable(ctx, func() ([]byte, error) { return nil, define.ErrInUse }); !errors.Is(err, define.ErrInUse) {
+		t.Errorf("%v", err)
+	}
 }

@@ -64,7 +64,7 @@ func (c *Client) Pull(ctx context.Context, name string, p define.Platform, polic
 		local, rec = other.local, nil
 	case err != nil && !errors.Is(err, define.ErrNotFound):
 		return Local{}, err
-	case err != nil && isLocalOnly(name):
+	case err != nil && kind == "" && isLocalOnly(name):
 		return Local{}, err
 	}
 	pulled, pullErr := c.pullNamed(ctx, name, p, policy, local, rec)
