@@ -73,7 +73,7 @@ func (e *Engine) Close() error {
 	if e.driver != nil {
 		err = e.driver.Close()
 	}
-	return errors.Join(err, e.store.Close())
+	return errors.Join(err, e.cache.Close(), e.store.Close())
 }
 
 // Store is the engine's store.

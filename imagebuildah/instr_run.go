@@ -140,14 +140,17 @@ func shebang(data string) ([]string, bool) {
 // runKey names everything that the step can notice.
 func (s *stage) runKey(p *runPlan) *cache.Key {
 	k := s.baseKey("RUN")
-	k.Add("command", strconv.Itoa(len(p.args))+" "+listText(p.args))
+	k.Add(cache.PartCommand, strings.Join(p.args, " "))
+	// The same text may be split into other arguments.
+	k.Add("arguments", strconv.Itoa(len(p.args)))
+	addList(k, "argument", p.args)
 	if p.script != nil {
 		k.Add("script", string(p.script))
 	}
 	k.Add("user", s.c.Image.Config.User)
 	k.Add("workdir", s.c.Image.Config.WorkingDir)
 	addEnv(k, "variable", s.c.Image.Config.Env)
-	addEnv(k, "argument", p.scope)
+	addEnv(k, "build argument", p.scope)
 	addConfinement(k, p.confinement)
 	return k
 }

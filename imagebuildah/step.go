@@ -24,6 +24,13 @@ type fsStep struct {
 	exec func(context.Context, *define.Step) (changed bool, err error)
 }
 
+// quickSlot keeps the cheap keys of a step apart: a miss is explained by
+// comparing contents with contents.
+func quickSlot(s cache.Slot) cache.Slot {
+	s.Instruction += " by layer"
+	return s
+}
+
 type keyFunc = func(context.Context) (*cache.Key, error)
 
 // layerStep finds the step in the cache or executes it.
@@ -44,8 +51,11 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 		return err
 	}
 	var later []keyFunc
-	if keys == nil {
-		last := len(f.keys) - 1
+	last := len(f.keys) - 1
+	if keys != nil {
+		// The key that tells by contents is the step's own; see save.
+		keys = append([]*cache.Key{keys[last]}, keys[:last]...)
+	} else {
 		k, err := f.keys[last](ctx)
 		if err != nil {
 			return err
@@ -85,7 +95,7 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 		return err
 	}
 	for _, quick := range asked[:len(asked)-1] {
-		if err := c.Save(ctx, slot, withParent(quick, s.top), *r); err != nil {
+		if err := c.Save(ctx, quickSlot(slot), withParent(quick, s.top), *r); err != nil {
 			return err
 		}
 	}
@@ -210,7 +220,8 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	return nil
 }
 
-// save records what the step made, under each of its keys.
+// save records what the step made, under each of its keys, of which the first
+// tells by contents.
 func (s *stage) save(ctx context.Context, slot cache.Slot, parent, made *layer.Layer, created time.Time,
 	keysOf func(context.Context) ([]*cache.Key, error)) error {
 	var top define.LayerID
@@ -236,7 +247,11 @@ func (s *stage) save(ctx context.Context, slot cache.Slot, parent, made *layer.L
 	if err != nil {
 		return err
 	}
-	for _, k := range keys {
+	for i, k := range keys {
+		slot := slot
+		if i > 0 {
+			slot = quickSlot(slot)
+		}
 		if err := s.b.engine.Cache().Save(ctx, slot, withParent(k, top), result); err != nil {
 			// The layer is in the store and the build is right without it.
 			s.emit(define.Event{Kind: define.EventWarning, Text: "the step could not be recorded in the cache: " + err.Error()})
