@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/userns/early"
 )
 
 // modeVariable makes this test binary a program that enters namespaces.
@@ -75,7 +77,7 @@ func program(mode string) {
 		return
 	}
 	r := report{Info: *info, PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Home: os.Getenv("HOME"),
-		Containers: []string{os.Getenv("_CONTAINERS_USERNS_CONFIGURED"), os.Getenv("_CONTAINERS_ROOTLESS_UID"), os.Getenv(workerVariable)}}
+		Containers: []string{os.Getenv("_CONTAINERS_USERNS_CONFIGURED"), os.Getenv("_CONTAINERS_ROOTLESS_UID"), os.Getenv(early.Variable)}}
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
@@ -219,6 +221,32 @@ func TestUserWorker(t *testing.T) {
 	}
 }
 
+// TestEarly: a worker that was started before Enter is the one that is used,
+// or is gone when Enter wants another.
+func TestEarly(t *testing.T) {
+	t.Parallel()
+	uid := uint32(os.Getuid())
+	if uid == 0 {
+		uid = 54321
+	}
+	for _, c := range []struct {
+		mode, command string
+		uid           uint32
+	}{
+		{"report", "build", uid}, {"report", "run", uint32(os.Getuid())}, {"plain", "from", uid},
+		{"plain", "build", uid}, {"plain", "build", uint32(os.Getuid())}, {"report", "images", uid},
+	} {
+		cmd := command(t, c.mode, c.uid)
+		cmd.Args = append(cmd.Args, "--flag", c.command, "argument")
+		cmd.Env = append(cmd.Env, "HOME=/kept")
+		r := run(t, cmd)
+		wantWorker := c.uid != 0 || c.mode == "report" && hasSysAdmin()
+		if r.Info.Worker != wantWorker || r.Home != "/kept" || r.Containers[2] != "" || r.Info.UID != int(c.uid) {
+			t.Errorf("%+v: %+v", c, r)
+		}
+	}
+}
+
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	c := command(t, "exit", uint32(os.Getuid()))
@@ -315,7 +343,7 @@ func TestSpoofedVariable(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	c := command(t, "plain", 0)
-	c.Env = append(c.Env, workerVariable+"=0:"+strconv.Itoa(unix.CLONE_NEWUSER))
+	c.Env = append(c.Env, early.Variable+"=0:"+strconv.Itoa(unix.CLONE_NEWUSER))
 	if r := run(t, c); r.Info.Worker {
 		t.Errorf("%+v", r)
 	}

@@ -8,21 +8,19 @@ import (
 	"os/user"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/userns/early"
 )
 
 // plan is one way to start a worker.
 type plan struct {
 	flags uintptr
-	// mapper writes the id maps; without one uids and gids do, and without
-	// those no map is written because there is no user namespace.
-	mapper    *mapper
-	uids      []syscall.SysProcIDMap
-	gids      []syscall.SysProcIDMap
-	setgroups bool
+	// maps writes the id maps of the process; nil where there is no user
+	// namespace.
+	maps      func(pid int) error
 	single    bool
 	explained bool // notes say why single
 	notes     []string
@@ -34,35 +32,32 @@ const noPIDNamespace = "steps run without an outer pid namespace, because /proc 
 // rootPlans are for root with CAP_SYS_ADMIN. Without a pid namespace a worker
 // has no purpose.
 func rootPlans() []plan {
-	return []plan{{flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}}
+	return []plan{{flags: early.RootFlags}}
 }
 
 // userPlans are for everybody else, the best first.
 func userPlans(o Options) []plan {
 	uid, gid := os.Getuid(), os.Getgid()
-	single := plan{
-		single: true,
-		uids:   []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},
-		gids:   []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}},
-	}
+	single := plan{single: true, maps: func(pid int) error { return writeMaps(pid, oneID(uid), oneID(gid), false) }}
 	m, err := newMapper(uid, gid)
 	if err != nil {
 		single.explained, single.notes = true, []string{singleNote(err)}
 		return withPIDs(o, single)
 	}
-	return withPIDs(o, plan{mapper: m}, single)
+	return withPIDs(o, plan{maps: m.run}, single)
 }
 
 // nestedPlans are for root that lost CAP_SYS_ADMIN: with CAP_SETUID it may
 // map all of its own ids.
 func nestedPlans(o Options) []plan {
 	return withPIDs(o,
-		plan{setgroups: true, uids: identity("/proc/self/uid_map"), gids: identity("/proc/self/gid_map")},
+		plan{maps: func(pid int) error {
+			return writeMaps(pid, identity("/proc/self/uid_map"), identity("/proc/self/gid_map"), true)
+		}},
 		plan{
 			single:    true,
 			explained: true,
-			uids:      []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
-			gids:      []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
+			maps:      func(pid int) error { return writeMaps(pid, oneID(os.Getuid()), oneID(os.Getgid()), false) },
 			notes:     []string{singleNote(errors.New("this container's root may not map more"))},
 		})
 }
@@ -71,33 +66,17 @@ func singleNote(cause error) string {
 	return fmt.Sprintf("only one user id is available: %v; files of other owners become root's, and USER cannot be used", cause)
 }
 
-// identity maps every id of our user namespace to itself.
-func identity(file string) (out []syscall.SysProcIDMap) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	for f := strings.Fields(string(b)); len(f) >= 3; f = f[3:] {
-		start, err1 := strconv.ParseUint(f[0], 10, 32)
-		size, err2 := strconv.ParseUint(f[2], 10, 32)
-		if err1 == nil && err2 == nil {
-			out = append(out, syscall.SysProcIDMap{ContainerID: int(start), HostID: int(start), Size: int(size)})
-		}
-	}
-	return out
-}
-
 // withPIDs completes the plans for user namespaces: each with a pid namespace
 // first where one is wanted, then all without.
 func withPIDs(o Options, plans ...plan) (out []plan) {
 	if o.PIDNamespace {
 		for _, p := range plans {
-			p.flags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID
+			p.flags = early.UserFlags
 			out = append(out, p)
 		}
 	}
 	for _, p := range plans {
-		p.flags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS
+		p.flags = early.StoreFlags
 		if o.PIDNamespace {
 			p.notes = append([]string{noPIDNamespace}, p.notes...)
 		}
@@ -111,9 +90,10 @@ func withPIDs(o Options, plans ...plan) (out []plan) {
 func front(plans []plan) error {
 	// The worker is killed when the thread that started it ends.
 	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	// From here on signals wait, so that none is lost or kills the front alone.
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
+	listen(signals)
 	var first error
 	var mapping error
 	for _, p := range plans {
@@ -132,7 +112,6 @@ func front(plans []plan) error {
 		}
 	}
 	signal.Stop(signals)
-	runtime.UnlockOSThread()
 	return first
 }
 
@@ -148,47 +127,15 @@ type worker struct {
 	link  *link
 }
 
+// startWorker starts a worker, or takes the one that was started early, and
+// makes it ready.
 func startWorker(p plan) (*worker, error) {
-	ours, theirs, err := newLink()
+	w, err := newWorker(p.flags)
 	if err != nil {
-		return nil, err
-	}
-	sys := &syscall.SysProcAttr{
-		Cloneflags:                 p.flags,
-		Pdeathsig:                  syscall.SIGKILL,
-		UidMappings:                p.uids,
-		GidMappings:                p.gids,
-		GidMappingsEnableSetgroups: p.setgroups,
-	}
-	if p.flags&unix.CLONE_NEWUSER != 0 {
-		// Capabilities that survive execve without a mapped id 0: no second
-		// execve is needed once the maps are there.
-		for c := range uintptr(64) {
-			if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-				break
-			}
-			sys.AmbientCaps = append(sys.AmbientCaps, c)
-		}
-	}
-	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
-		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
-		Env:   workerEnv(p, theirs.number()),
-		Sys:   sys,
-	})
-	theirs.close()
-	if err != nil {
-		ours.close()
-		if sys, ok := errors.AsType[syscall.Errno](err); ok {
-			err = sys
-		}
-		if p.uids != nil && errors.Is(err, unix.EPERM) && canUnshareUser() {
-			return nil, &mappingError{err}
-		}
 		return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 	}
-	w := &worker{child, ours}
-	if p.mapper != nil {
-		if err := p.mapper.run(child.Pid); err != nil {
+	if p.maps != nil {
+		if err := p.maps(w.child.Pid); err != nil {
 			w.end()
 			return nil, &mappingError{err}
 		}
@@ -209,56 +156,60 @@ func startWorker(p plan) (*worker, error) {
 	return w, nil
 }
 
-// canUnshareUser reports whether user namespaces as such are allowed, which
-// tells a refused map from a refused namespace: Go reports both alike.
-func canUnshareUser() bool {
-	// What is to be executed does not exist, so nothing is: only a refused
-	// namespace gives another error.
-	_, err := os.StartProcess("/proc/self/no such file", []string{""}, &os.ProcAttr{
-		Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER},
+// drop ends a worker that was started early and is not wanted.
+func drop() {
+	if e := early.Take(); e.PID != 0 {
+		if child, err := os.FindProcess(e.PID); err == nil {
+			(&worker{child, linkOf(e.Socket)}).end()
+		}
+	}
+}
+
+func newWorker(flags uintptr) (*worker, error) {
+	if e := early.Take(); e.PID != 0 {
+		w := &worker{link: linkOf(e.Socket)}
+		var err error
+		if w.child, err = os.FindProcess(e.PID); err != nil {
+			return nil, err
+		}
+		if e.Flags == flags {
+			return w, nil
+		}
+		w.end()
+	}
+	ours, theirs, err := early.Pair()
+	if err != nil {
+		return nil, err
+	}
+	info := look()
+	env := early.Environment(theirs, flags, info.UID, info.GID)
+	if os.Getenv("HOME") == "" && flags&unix.CLONE_NEWUSER != 0 {
+		// Inside, id 0 would be taken for root and get root's directory.
+		if u, err := user.Current(); err == nil && u.HomeDir != "" {
+			env = append(env, "HOME="+u.HomeDir)
+		}
+	}
+	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Env:   env,
+		Sys:   early.Attributes(flags),
 	})
-	return errors.Is(err, unix.ENOENT)
+	unix.Close(theirs)
+	l := linkOf(ours)
+	if err != nil {
+		l.close()
+		if errno, ok := errors.AsType[syscall.Errno](err); ok {
+			err = errno
+		}
+		return nil, err
+	}
+	return &worker{child, l}, nil
 }
 
 func (w *worker) end() {
 	w.child.Kill()
 	w.child.Wait()
 	w.link.close()
-}
-
-// workerEnv is our environment, with what tells the worker what it is.
-func workerEnv(p plan, fd int) []string {
-	drop := []string{workerVariable + "="}
-	add := []string{workerVariable + "=" + strconv.Itoa(fd) + ":" + strconv.FormatUint(uint64(p.flags), 10)}
-	if p.flags&unix.CLONE_NEWUSER != 0 {
-		info := look()
-		for name, value := range map[string]string{
-			"_CONTAINERS_USERNS_CONFIGURED": "done",
-			"_CONTAINERS_ROOTLESS_UID":      strconv.Itoa(info.UID),
-			"_CONTAINERS_ROOTLESS_GID":      strconv.Itoa(info.GID),
-		} {
-			drop = append(drop, name+"=")
-			add = append(add, name+"="+value)
-		}
-		if os.Getenv("HOME") == "" {
-			// Inside, id 0 would be taken for root and get root's directory.
-			if u, err := user.Current(); err == nil && u.HomeDir != "" {
-				drop = append(drop, "HOME=")
-				add = append(add, "HOME="+u.HomeDir)
-			}
-		}
-	}
-	var env []string
-next:
-	for _, e := range os.Environ() {
-		for _, d := range drop {
-			if strings.HasPrefix(e, d) {
-				continue next
-			}
-		}
-		env = append(env, e)
-	}
-	return append(env, add...)
 }
 
 // attend passes signals on until the worker has ended, and returns its exit

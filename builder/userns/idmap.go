@@ -138,3 +138,49 @@ func (m *mapper) run(pid int) error {
 	}
 	return errs[1]
 }
+
+// mapping is one line of an id map: size ids from inside on are outside's.
+type mapping struct{ inside, outside, size int }
+
+func oneID(id int) []mapping { return []mapping{{0, id, 1}} }
+
+// identity maps every id of our user namespace to itself.
+func identity(file string) (out []mapping) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	for f := strings.Fields(string(b)); len(f) >= 3; f = f[3:] {
+		start, err1 := strconv.ParseUint(f[0], 10, 32)
+		size, err2 := strconv.ParseUint(f[2], 10, 32)
+		if err1 == nil && err2 == nil {
+			out = append(out, mapping{int(start), int(start), int(size)})
+		}
+	}
+	return out
+}
+
+// writeMaps writes the maps of a process that we started in a user namespace.
+// Without privilege a group may be mapped only once the process has lost
+// setgroups(2) (user_namespaces(7), CVE-2014-8989).
+func writeMaps(pid int, uids, gids []mapping, setgroups bool) error {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	if !setgroups {
+		if err := os.WriteFile(dir+"setgroups", []byte("deny"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, side := range []struct {
+		file string
+		list []mapping
+	}{{"gid_map", gids}, {"uid_map", uids}} {
+		var b strings.Builder
+		for _, m := range side.list {
+			fmt.Fprintf(&b, "%d %d %d\n", m.inside, m.outside, m.size)
+		}
+		if err := os.WriteFile(dir+side.file, []byte(b.String()), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}

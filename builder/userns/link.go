@@ -7,11 +7,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// workerVariable tells the worker what it is: "<descriptor>:<clone flags>".
-// It is removed as soon as it has been read.
-const workerVariable = "_STRATA_WORKER"
+	"github.com/stratabuild/strata/builder/userns/early"
+)
 
 // Messages between the front and the worker: words separated by line ends.
 const (
@@ -23,28 +21,14 @@ const (
 // link is one end of the connection between the front and its worker.
 type link struct{ f *os.File }
 
-// newLink makes a connection. The worker's end is inherited by number, one
-// that shells do not use, so that descriptors that the user opened for the
-// program keep theirs.
-func newLink() (ours, theirs *link, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	high, err := unix.FcntlInt(uintptr(pair[1]), unix.F_DUPFD, 200)
-	if err != nil {
-		high, err = unix.FcntlInt(uintptr(pair[1]), unix.F_DUPFD, 4)
-	}
-	unix.Close(pair[1])
-	if err != nil {
-		unix.Close(pair[0])
-		return nil, nil, err
-	}
-	return &link{os.NewFile(uintptr(pair[0]), "worker")}, &link{os.NewFile(uintptr(high), "front")}, nil
+// linkOf takes a descriptor over. It must not block, so that waiting for a
+// message takes no thread.
+func linkOf(fd int) *link {
+	unix.SetNonblock(fd, true)
+	return &link{os.NewFile(uintptr(fd), "worker link")}
 }
 
-func (l *link) number() int { return int(l.f.Fd()) }
-func (l *link) close()      { l.f.Close() }
+func (l *link) close() { l.f.Close() }
 
 func (l *link) send(words ...string) error {
 	for i, w := range words {
@@ -74,25 +58,22 @@ type workerMark struct {
 
 // workerLink tells a worker, by its environment and by what the descriptor
 // is: the variable alone, which anybody may set, is not believed.
-func workerLink() (workerMark, bool, error) {
-	v, ok := os.LookupEnv(workerVariable)
+func workerLink() (workerMark, bool) {
+	v, ok := os.LookupEnv(early.Variable)
 	if !ok {
-		return workerMark{}, false, nil
+		return workerMark{}, false
 	}
-	os.Unsetenv(workerVariable)
+	os.Unsetenv(early.Variable)
 	fdText, flagText, _ := strings.Cut(v, ":")
 	fd, err1 := strconv.Atoi(fdText)
 	flags, err2 := strconv.ParseUint(flagText, 10, 64)
 	if err1 != nil || err2 != nil || fd < 3 {
-		return workerMark{}, false, nil
+		return workerMark{}, false
 	}
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return workerMark{}, false, nil
+		return workerMark{}, false
 	}
 	unix.CloseOnExec(fd)
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return workerMark{}, false, err
-	}
-	return workerMark{&link{os.NewFile(uintptr(fd), "front")}, uintptr(flags)}, true, nil
+	return workerMark{linkOf(fd), uintptr(flags)}, true
 }

@@ -54,17 +54,15 @@ func Current() Info {
 // remedy.
 func Enter(o Options) (*Info, error) {
 	var info Info
-	l, isWorker, err := workerLink()
+	mark, isWorker := workerLink()
 	switch {
-	case err != nil:
-		return nil, err
 	case isWorker:
-		if info, err = becomeWorker(l); err != nil {
-			return nil, err
-		}
+		info = becomeWorker(mark)
 	case os.Geteuid() == 0 && hasSysAdmin():
 		info = look()
-		if o.PIDNamespace {
+		if !o.PIDNamespace {
+			drop()
+		} else {
 			err := front(rootPlans())
 			info.Notes = append(info.Notes, "steps run without an outer pid namespace: "+err.Error())
 		}
@@ -89,7 +87,7 @@ func look() Info {
 		return info
 	}
 	text := strings.Join(strings.Fields(string(m)), " ")
-	if text == "0 0 4294967295" {
+	if text == "0 0 4294967295" && firstNamespace() {
 		return info
 	}
 	info.Rootless = true
@@ -98,6 +96,13 @@ func look() Info {
 	info.UID = outside("_CONTAINERS_ROOTLESS_UID", "/proc/self/uid_map", os.Getuid())
 	info.GID = outside("_CONTAINERS_ROOTLESS_GID", "/proc/self/gid_map", os.Getgid())
 	return info
+}
+
+// firstNamespace reports the machine's first user namespace, whose number is
+// fixed (PROC_USER_INIT_INO): a map of all ids to themselves may be another's.
+func firstNamespace() bool {
+	link, err := os.Readlink("/proc/self/ns/user")
+	return err != nil || link == "user:[4026531837]"
 }
 
 // outside returns the id that this user namespace's parent knows us by.

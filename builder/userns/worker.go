@@ -16,7 +16,7 @@ import (
 )
 
 // becomeWorker makes of the process what its namespaces promise.
-func becomeWorker(m workerMark) (Info, error) {
+func becomeWorker(m workerMark) Info {
 	words, err := m.receive()
 	if err != nil || words[0] != messageGo {
 		// The front has gone, or chose another plan.
@@ -32,11 +32,14 @@ func becomeWorker(m workerMark) (Info, error) {
 	info.Worker = true
 	info.PIDNamespace = m.flags&unix.CLONE_NEWPID != 0
 	info.Notes = words[1:]
+	if info.SingleID && m.flags&unix.CLONE_NEWUSER == 0 {
+		info.Notes = append(info.Notes, singleNote(errors.New("the user namespace around this program maps no more")))
+	}
 	forward(m.link)
 	if err := m.send(messageReady); err != nil {
 		os.Exit(1)
 	}
-	return info, nil
+	return info
 }
 
 // settle takes on the ids and mounts what the namespaces need. Its errors
@@ -103,8 +106,14 @@ func becomeRoot() error {
 	return nil
 }
 
-// forwarded are the signals that the front passes on.
-var forwarded = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+// listen asks for the signals that the front passes on. SIGHUP stays ignored
+// where it is (nohup(1)).
+func listen(c chan<- os.Signal) {
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(c, syscall.SIGHUP)
+	}
+}
 
 // settleTime is how long a signal that was sent to a whole group may take to
 // reach both processes.
@@ -116,7 +125,7 @@ const settleTime = 100 * time.Millisecond
 func forward(l *link) {
 	d := &dedupe{seen: map[syscall.Signal][]time.Time{}, raised: map[syscall.Signal]int{}}
 	direct := make(chan os.Signal, 64)
-	signal.Notify(direct, forwarded...)
+	listen(direct)
 	go func() {
 		for s := range direct {
 			if n, ok := s.(syscall.Signal); ok {
