@@ -21,11 +21,12 @@ import (
 // the real binary and a store of the script's own. Beside testscript's
 // commands there are:
 //
-//	registry              start a registry, set $REGISTRY (host:port)
+//	registry [-auth U:P]  start a registry, set $REGISTRY (host:port)
 //	tree IMAGE [PATH...]  print the image's files (at and below the paths), one line each
 //	toplayer IMAGE        print the members of the image's last layer
 //	image IMAGE           print manifest and config, normalised, as JSON
 //	base                  put the base image localhost/busybox into the store
+//	clean                 check that no mount, workspace or temporary file is left
 //	mode FILE OCTAL       check a file's permission bits
 //
 // and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun].
@@ -94,13 +95,18 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"toplayer": cmdTopLayer,
 	"base":     cmdBase,
 	"mode":     cmdMode,
+	"clean":    cmdClean,
 }
 
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: registry")
+	var o registrytest.Options
+	switch {
+	case len(args) == 2 && args[0] == "-auth":
+		o.Username, o.Password, _ = strings.Cut(args[1], ":")
+	case neg || len(args) != 0:
+		ts.Fatalf("usage: registry [-auth USER:PASSWORD]")
 	}
-	r, err := registrytest.New(registrytest.Options{})
+	r, err := registrytest.New(o)
 	ts.Check(err)
 	ts.Defer(func() { r.Close() })
 	ts.Setenv("REGISTRY", r.Host())
@@ -120,6 +126,34 @@ func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if got := fmt.Sprintf("%o", info.Mode().Perm()); (got == args[1]) == neg {
 		ts.Fatalf("%s has mode %s", args[0], got)
+	}
+}
+
+// cmdClean checks what a command must not leave, however it ended: mounts
+// (the store's own bind mount of its home aside), the pin layers of builds,
+// and files in the temporary directory.
+func cmdClean(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: clean")
+	}
+	work := ts.Getenv("WORK")
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	ts.Check(err)
+	for _, line := range strings.Split(string(mounts), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.HasPrefix(fields[4], work+"/") && !strings.HasSuffix(fields[4], "/.store/root/overlay") {
+			ts.Fatalf("a mount is left: %s", line)
+		}
+	}
+	layers, err := os.ReadFile(filepath.Join(work, ".store/root/overlay-layers/layers.json"))
+	ts.Check(err)
+	if strings.Contains(string(layers), "strata-work") {
+		ts.Fatalf("a workspace is left in the store")
+	}
+	left, err := os.ReadDir(ts.Getenv("TMPDIR"))
+	ts.Check(err)
+	for _, e := range left {
+		ts.Fatalf("a temporary file is left: %s", e.Name())
 	}
 }
 
