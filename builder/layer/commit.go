@@ -10,6 +10,7 @@ import (
 
 	"github.com/stratabuild/strata/builder/overlay"
 	"github.com/stratabuild/strata/builder/store"
+	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
 	drivers "go.podman.io/storage/drivers"
 	"golang.org/x/sys/unix"
@@ -50,9 +51,16 @@ func (c *commit) commit(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	defer unlock()
-	if _, err := s.st.Raw().Layer(string(info.ID)); err == nil {
-		return info, nil // the same layer was made before; this one is not needed
-	} else if !errors.Is(err, storage.ErrLayerUnknown) {
+	_, err = s.st.Raw().Layer(string(info.ID))
+	if err == nil {
+		// The same layer was made before, and this one is not needed; but the
+		// image that it was made for may go away at any time.
+		if err = s.ws.Pin(ctx, info.ID); !errors.Is(err, define.ErrNotFound) {
+			return info, err
+		}
+		err = storage.ErrLayerUnknown // it has just gone
+	}
+	if !errors.Is(err, storage.ErrLayerUnknown) {
 		return Info{}, fmt.Errorf("layer %s: %w", info.ID, err)
 	}
 	return info, c.adopt(ctx, parent, info, sum)
@@ -139,5 +147,5 @@ func (c *commit) unpack(ctx context.Context, parent, info Info) error {
 		w.CloseWithError(err)
 	}()
 	defer r.Close()
-	return c.space.put(parent.ID, info, r)
+	return c.space.put(ctx, parent.ID, info, r)
 }

@@ -41,7 +41,7 @@ func copyObject(src, dst int, base string, st *unix.Statx_t) error {
 			return err
 		}
 	}
-	mtime := unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)}
+	mtime := timespec(st.Mtime.Sec, int64(st.Mtime.Nsec))
 	return unix.UtimesNanoAt(dst, base, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
@@ -70,7 +70,7 @@ func copyFile(src, dst int, base string, st *unix.Statx_t) error {
 	if err := copyXattrs(in, out); err != nil {
 		return err
 	}
-	return setTime(out, unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)})
+	return setTime(out, timespec(st.Mtime.Sec, int64(st.Mtime.Nsec)))
 }
 
 // copyXattrs copies the attributes that go into layers.

@@ -32,7 +32,7 @@ type managed struct {
 
 // newManaged makes a layer on top of parent, which must be in the store, and
 // mounts it.
-func (s *Space) newManaged(ctx context.Context, parent define.LayerID) (*managed, *os.File, error) {
+func (s *Space) newManaged(ctx context.Context, parent define.LayerID, readOnly bool) (*managed, *os.File, error) {
 	name, err := s.ws.LayerName(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -47,21 +47,38 @@ func (s *Space) newManaged(ctx context.Context, parent define.LayerID) (*managed
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mounting the working layer: %w", err), m.remove())
 	}
-	root, err := openRoot(dir)
+	root, err := openRoot(dir, readOnly)
 	if err != nil {
 		return nil, nil, errors.Join(err, m.remove())
 	}
 	return m, root, nil
 }
 
-// openRoot returns a detached copy of the mount or directory at dir, or where
-// that is not permitted the directory itself.
-func openRoot(dir string) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err == nil {
-		return os.NewFile(uintptr(fd), dir), nil
+// openRoot opens what is mounted or lies at dir as a root.
+func openRoot(dir string, readOnly bool) (*os.File, error) {
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
 	}
-	return os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	defer f.Close()
+	return cloneMount(f, readOnly)
+}
+
+// cloneMount returns a detached copy of the mount that dir lies on, with dir
+// as its root. Where that is not permitted (no CAP_SYS_ADMIN, a kernel before
+// 5.2) it is a second descriptor of the directory; where a mount cannot be
+// made read-only (before 5.12), it stays writable.
+func cloneMount(dir *os.File, readOnly bool) (*os.File, error) {
+	fd, err := unix.OpenTree(int(dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return reopen(dir)
+	}
+	if readOnly {
+		_ = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+			Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		})
+	}
+	return os.NewFile(uintptr(fd), dir.Name()), nil
 }
 
 // unmount ends the mount; forced, whatever others count.
@@ -90,7 +107,7 @@ func (w *Working) beginManaged(ctx context.Context, _ BeginOptions) error {
 	if err != nil {
 		return fmt.Errorf("the layer below: %w", err)
 	}
-	w.managed, w.root, err = w.space.newManaged(ctx, below.ID)
+	w.managed, w.root, err = w.space.newManaged(ctx, below.ID, false)
 	return err
 }
 
@@ -144,14 +161,16 @@ func (s *Space) commitStream(ctx context.Context, parent *Layer, export func(io.
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return Info{}, err
 	}
-	return info, s.put(below.ID, info, &cancelReader{ctx, spool})
+	return info, s.put(ctx, below.ID, info, &cancelReader{ctx, spool})
 }
 
 // put unpacks a stream as a layer of the store.
-func (s *Space) put(parent define.LayerID, info Info, stream io.Reader) error {
+func (s *Space) put(ctx context.Context, parent define.LayerID, info Info, stream io.Reader) error {
 	raw := s.st.Raw()
 	if _, err := raw.Layer(string(info.ID)); err == nil {
-		return nil
+		if err := s.ws.Pin(ctx, info.ID); !errors.Is(err, define.ErrNotFound) {
+			return err
+		}
 	}
 	_, _, err := raw.PutLayer(string(info.ID), string(parent), nil, "", false, &storage.LayerOptions{
 		OriginalDigest: info.DiffID, OriginalSize: &info.Size, UncompressedDigest: info.DiffID,
@@ -240,7 +259,7 @@ func (s *Space) viewManaged(ctx context.Context, l *Layer, v *View) error {
 		if err != nil {
 			return err
 		}
-		v.root, err = reopen(empty)
+		v.root, err = cloneMount(empty, true)
 		return err
 	}
 	raw := s.st.Raw()
@@ -251,14 +270,14 @@ func (s *Space) viewManaged(ctx context.Context, l *Layer, v *View) error {
 			if home == "" {
 				continue
 			}
-			v.root, err = openRoot(path.Join(home, "vfs", "dir", string(info.ID)))
+			v.root, err = openRoot(path.Join(home, "vfs", "dir", string(info.ID)), true)
 			if err == nil {
 				return nil
 			}
 		}
 		return fmt.Errorf("layer %s: %w", info.ID, err)
 	}
-	v.managed, v.root, err = s.newManaged(ctx, info.ID)
+	v.managed, v.root, err = s.newManaged(ctx, info.ID, true)
 	return err
 }
 

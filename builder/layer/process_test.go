@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -160,4 +161,64 @@ func TestInUserNamespace(t *testing.T) {
 			}
 		})
 	}
+}
+
+func init() { children["commits"] = childCommits }
+
+// childCommits commits layer after layer until it is killed.
+func childCommits() error {
+	dir := os.Getenv("STRATA_TEST_DIR")
+	ctx := context.Background()
+	st, err := store.Open(ctx, store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: "overlay"})
+	if err != nil {
+		return err
+	}
+	sp := NewSpace(st)
+	var top *Layer
+	for n := range 100 {
+		w, err := sp.Begin(ctx, top, BeginOptions{})
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(in(w.Root(), "file"+strconv.Itoa(n)), []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+			return err
+		}
+		if top, err = w.Freeze(ctx, FreezeOptions{}); err != nil {
+			return err
+		}
+		fmt.Println(n)
+	}
+	_, err = top.Wait(ctx)
+	return err
+}
+
+func TestKilledWhileCommitting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	f := newFixture(t, "overlay")
+	for n := range 8 {
+		cmd, _, _ := child("commits", "STRATA_TEST_DIR="+filepath.Dir(f.st.Raw().GraphRoot()))
+		cmd.Stdout = nil
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for range 1 + n {
+			lines.Scan()
+		}
+		time.Sleep(time.Duration(n) * 3 * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if _, err := f.st.Sweep(context.Background()); err != nil {
+			t.Error(err)
+		}
+		leftNothing(t, f.st)
+	}
+	f.wait(f.base())
+	f.check()
 }

@@ -248,6 +248,15 @@ func unlinkKeepingTime(at int, base string, isDir bool) error {
 	return setTime(at, st.Mtim)
 }
 
+// timespec converts without the overflow of nanoseconds since 1970; its fields
+// are narrower on 32-bit machines.
+func timespec(sec, nsec int64) (ts unix.Timespec) {
+	ts.Sec, ts.Nsec = narrow(ts.Sec, sec), narrow(ts.Nsec, nsec)
+	return ts
+}
+
+func narrow[T int32 | int64](_ T, v int64) T { return T(v) }
+
 // setTime sets the modification time of an open directory.
 func setTime(fd int, mtime unix.Timespec) error {
 	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
@@ -381,7 +390,7 @@ func (l lister) settleDir(fd int, dir string, o *FreezeOptions) error {
 		}
 		was := time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))
 		if t := o.time(was); !t.Equal(was) {
-			ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: t.Unix(), Nsec: int64(t.Nanosecond())}}
+			ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, timespec(t.Unix(), int64(t.Nanosecond()))}
 			err := unix.UtimesNanoAt(fd, base, ts, unix.AT_SYMLINK_NOFOLLOW)
 			if errors.Is(err, unix.EPERM) {
 				store.ClearFlags(fd, base)

@@ -144,7 +144,7 @@ func (s *Space) openDirs(base *Layer) error {
 			continue // opened through another chain
 		}
 		if l.dirs, err = s.openDiff(paths[i]); err != nil {
-			return fmt.Errorf("layer %s: %w", l.info.ID, err)
+			return fmt.Errorf("layer %s: %w", l.info.ID, store.Explain(paths[i], err))
 		}
 		if err := unix.Access(filepath.Join(filepath.Dir(paths[i]), "composefs-data"), unix.F_OK); err == nil {
 			l.special = true
@@ -246,7 +246,7 @@ func (s *Space) mountReadOnly(ctx context.Context, l *Layer) (*os.File, error) {
 			return nil, err
 		}
 		if len(lowers) == 0 {
-			return reopen(empty)
+			return cloneMount(empty, true)
 		}
 		lowers = append(lowers, empty)
 	}

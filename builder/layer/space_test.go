@@ -313,6 +313,18 @@ func TestDiscard(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, w.Root(), "x", "left")
+		for _, l := range []*Layer{nil, f.base()} {
+			v, err := f.sp.View(ctx, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(in(v.Root(), "x"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+				t.Errorf("writing into a view: %v", err)
+			}
+			if err := v.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 		if got := f.tree(nil); len(got) != 0 {
 			t.Errorf("the empty root has %q", got)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,10 +15,10 @@ import (
 // blocks) that its files took. name is relative to dir, or any path when dir
 // is nil. What does not exist is no error.
 //
-// It goes by descriptor and never follows a symbolic link or a mount point's
-// name twice; directories of mode 0 are opened by giving them 0700, immutable
-// and append-only flags are cleared, and trees deeper than the limit on open
-// files are flattened as it goes.
+// It goes by descriptor, follows no symbolic link and stops with an error at a
+// mount point, whatever is mounted there. Directories of mode 0 are opened by
+// giving them 0700, immutable and append-only flags are cleared, and trees
+// deeper than the limit on open files are flattened as it goes.
 func RemoveTree(dir *os.File, name string) (int64, error) {
 	at := unix.AT_FDCWD
 	if dir != nil {
@@ -51,13 +52,17 @@ func (r *remover) remove(at int, name string, depth int) error {
 	if depth == 0 {
 		r.at, r.base = at, name
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	var st unix.Statx_t
+	err := unix.Statx(at, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE|unix.STATX_NLINK|unix.STATX_BLOCKS, &st)
+	if err != nil {
 		return ignoreMissing(err)
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && depth > 0 {
+		return fmt.Errorf("%s is a mount point: unmount it first: %w", name, define.ErrInUse)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if st.Nlink == 1 {
-			r.bytes += st.Blocks * 512
+			r.bytes += int64(st.Blocks) * 512
 		}
 		return r.unlink(at, name, 0)
 	}
