@@ -72,12 +72,12 @@ func (d *driver) tryNamespaces() error {
 		return explain(err)
 	}
 	defer p.end()
-	null, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
-	defer null.Close()
-	fd := int(null.Fd())
+	defer root.Close()
+	fd := int(root.Fd())
 	if err := p.send((&early.Config{Flags: early.Probe}).Encode(), []int{fd, fd, fd, fd}); err != nil {
 		return fmt.Errorf("embedded isolation: %w", err)
 	}
@@ -127,8 +127,9 @@ type hostFacts struct {
 
 var host = sync.OnceValue(func() hostFacts {
 	var f hostFacts
-	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil {
-		f.userns = strings.Join(strings.Fields(string(b)), " ") != "0 0 4294967295"
+	// The first one's number is fixed (PROC_USER_INIT_INO).
+	if link, err := os.Readlink("/proc/self/ns/user"); err == nil {
+		f.userns = link != "user:[4026531837]"
 	}
 	if f.userns {
 		b, err := os.ReadFile("/proc/self/setgroups")
