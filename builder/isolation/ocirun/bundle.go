@@ -88,9 +88,7 @@ func (w *work) stub(n int, dir bool) (string, error) {
 // changed. Bind mounts of the spec's are replaced by sources, by destination.
 func (r *oci) config(spec *isolation.Spec, sources map[string]source) *specs.Spec {
 	c := spec.Spec
-	if r.family() == "runc" && !r.userns && !wantsLimits(&c) {
-		// Without a list runc allows every device that can be made. Those of
-		// /dev it adds to the list itself.
+	if r.deniesDevices(&c) {
 		linux := *c.Linux
 		linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 		c.Linux = &linux

@@ -27,6 +27,7 @@
 //     there; this is recognised by looking at the program, and mapped to 126.
 //   - A root whose /proc, /sys or /dev is a symbolic link is refused: runtimes
 //     have followed it to the host.
+//   - A step of runc's with CAP_MKNOD costs a device cgroup; crun has none.
 //   - crun clears nodev from the root: device nodes of the image can be opened.
 //   - The runtime writes its own complaint to the step's standard error too.
 //

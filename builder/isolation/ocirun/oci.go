@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -70,6 +71,14 @@ func (r *oci) flags(w *work, spec *specs.Spec) []string {
 // wantsLimits reports whether s asks for anything that needs a cgroup.
 func wantsLimits(s *specs.Spec) bool {
 	return s.Linux != nil && (s.Linux.Resources != nil || s.Linux.CgroupsPath != "")
+}
+
+// deniesDevices reports whether the bundle is to deny devices other than
+// those of /dev, which runc adds to the list itself: without a list it allows
+// every one that can be made. Without CAP_MKNOD none can.
+func (r *oci) deniesDevices(s *specs.Spec) bool {
+	return r.family() == "runc" && !r.userns && !wantsLimits(s) && s.Process.Capabilities != nil &&
+		slices.Contains(s.Process.Capabilities.Bounding, "CAP_MKNOD")
 }
 
 func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {

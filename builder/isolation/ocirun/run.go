@@ -76,7 +76,7 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		}
 	}()
 	prepare := func() (err error) {
-		if t, err = cloneTrees(s, w); err == nil && !wantsLimits(&s.Spec.Spec) {
+		if t, err = cloneTrees(s, w); err == nil && !wantsLimits(&s.Spec.Spec) && !r.deniesDevices(&s.Spec.Spec) {
 			t.cgroup = cloneUnified()
 		}
 		if err == nil && r.userns {
