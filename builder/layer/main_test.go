@@ -42,7 +42,11 @@ func newStore(t testing.TB, driver string) *store.Store {
 		t.Skip("a store needs root or a user namespace; TestInUserNamespace runs this in one")
 	}
 	dir := t.TempDir()
-	st, err := store.Open(context.Background(), store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: driver})
+	o := store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: driver}
+	if program := os.Getenv("STRATA_TEST_MOUNT_PROGRAM"); program != "" && driver == "overlay" {
+		o.DriverOptions = []string{"overlay.mount_program=" + program}
+	}
+	st, err := store.Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,4 +254,11 @@ func same(t testing.TB, what string, got, want []string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s:\n%q\nwant\n%q", what, got, want)
 	}
+}
+
+// zeroCopy reports whether uppers become layers as they are, with members
+// that are exactly known.
+func (f *fixture) zeroCopy() bool {
+	ok, _ := f.st.ZeroCopy()
+	return ok
 }

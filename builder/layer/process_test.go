@@ -163,6 +163,26 @@ func TestInUserNamespace(t *testing.T) {
 	}
 }
 
+// TestMountProgram runs tests again on an overlay that a program mounts, in a
+// mount namespace of their own.
+func TestMountProgram(t *testing.T) {
+	program, err := exec.LookPath("fuse-overlayfs")
+	if err != nil || os.Getuid() != 0 || os.Getenv("STRATA_TEST_USERNS") != "" || testing.Short() {
+		t.Skip("needs root and fuse-overlayfs: ", err)
+	}
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skip("needs FUSE: ", err)
+	} else {
+		f.Close()
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestChain|TestSameLayerTwice|TestTimes|TestSquash|TestDiscard|TestCancel)$/overlay")
+	cmd.Env = append(os.Environ(), "STRATA_TEST_MOUNT_PROGRAM="+program)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%.4000s", err, out)
+	}
+}
+
 func init() { children["commits"] = childCommits }
 
 // childCommits commits layer after layer until it is killed.
