@@ -41,7 +41,7 @@
 //     of the same user that have no capability which it lacks. A hostile
 //     step that runs as root can kill the monitor (what it started is then
 //     ended through its cgroup, where one could be made, or by its parent
-//     death signal, its first process only).
+//     death signal, its first process only; a borrowed root stays as it is).
 //   - IPC objects, the hostname and the cgroup are the host's. The step's
 //     hostname is in its /etc/hosts only.
 //   - No network of its own: NetworkNone is an error unless the kernel gives

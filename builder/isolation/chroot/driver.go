@@ -207,6 +207,9 @@ func run(ctx context.Context, s *isolation.Step, j *job, files []*os.File) (err 
 	if err != nil {
 		return err
 	}
+	if cmd.SysProcAttr.UseCgroupFD {
+		j.Group = group.path
+	}
 	theirs.Close()
 	if j.Terminal {
 		extra[consoleFd-controlFd].Close()

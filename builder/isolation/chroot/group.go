@@ -74,3 +74,13 @@ func (g *group) remove() error {
 	}
 	return nil
 }
+
+// leaveGroup removes the group that this process, alone by now, is in.
+func leaveGroup(path string) {
+	if path == "" {
+		return
+	}
+	// Nobody is left to hear of an error.
+	_ = os.WriteFile(filepath.Join(filepath.Dir(path), "cgroup.procs"), []byte("0"), 0)
+	_ = os.Remove(path)
+}

@@ -40,6 +40,9 @@ type job struct {
 	// Files are the contents of files, where there are no mounts.
 	Files    map[string][]byte
 	Terminal bool
+	// Group is the path of the cgroup that the monitor is in, "" for none. It
+	// is the driver's to remove, or the monitor's when the driver has died.
+	Group string
 }
 
 // report is what the init tells the monitor when it cannot become the step's

@@ -45,7 +45,8 @@ func monitorMain() int {
 		return 1
 	}
 	if err := writeMessage(control, monitor(&j, control)); err != nil {
-		return 1 // the driver has died
+		leaveGroup(j.Group) // the driver has died
+		return 1
 	}
 	return 0
 }
