@@ -56,6 +56,13 @@ func NewScratch(parent *os.File, name string, a Attr) (*Scratch, error) {
 		s.Close()
 		return fail(err)
 	}
+	// The time of the root is in no tar stream, but directories that are made
+	// without a time of their own take it over from the one above: it must not
+	// be the time of the build.
+	if err := unix.UtimesNanoAt(at, name+"/upper", []unix.Timespec{{}, {}}, 0); err != nil {
+		s.Close()
+		return fail(err)
+	}
 	return s, nil
 }
 
