@@ -60,7 +60,7 @@ e2e: build ## the end-to-end tests, as this user
 .PHONY: e2e-rootless
 e2e-rootless: build ## the end-to-end tests, as an unprivileged user
 	tests/setup.sh
-	tests/unprivileged.sh ./tests/...
+	tests/unprivileged.sh ./tests/... | go run ./tests/summary
 
 .PHONY: race
 race: ## the tests beside the code with the race detector (needs a C compiler)

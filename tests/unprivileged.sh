@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests of packages as an unprivileged user that is made for it and
 # removed afterwards. Needs root, which compiles: the user gets test binaries
-# and a copy of the tree, and needs neither Go nor its caches.
+# and a copy of the tree, and needs neither Go nor its caches. What it prints
+# has the form of go test -json.
 #
 #	tests/unprivileged.sh ./...
 set -euo pipefail
@@ -48,24 +49,29 @@ go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' "$@" | while re
 	go test -c -o "$home/src/$rel/unprivileged.test" "./$rel"
 	printf '%s\n' "$rel" >>"$home/packages"
 done
+touch "$home/packages"
 chown -R "$user:" "$home"
 chmod 700 "$home/run"
 
 cat >"$home/go.sh" <<'INNER'
 failed=0
+mkdir "$HOME/results"
 while read -r rel; do
 	cd "$HOME/src/$rel"
-	if ./unprivileged.test -test.v -test.timeout=15m >"$HOME/out" 2>&1; then
-		echo "ok   $rel"
-	else
-		echo "FAIL $rel"
-		failed=1
-	fi
-	cat "$HOME/out"
+	status=ok
+	./unprivileged.test -test.v=test2json -test.timeout=15m </dev/null >"$HOME/out" 2>&1 || { status=FAIL; failed=1; }
+	# The names are the user's: root reads what is in them, nothing more.
+	mv "$HOME/out" "$HOME/results/${rel//\//%}"
+	echo "   $status $rel" >&2
 done <"$HOME/packages"
 exit $failed
 INNER
+status=0
 env -i \
 	HOME="$home" USER="$user" LOGNAME="$user" PATH="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
 	LANG="${LANG:-C.UTF-8}" TMPDIR="$home/tmp" XDG_RUNTIME_DIR="$home/run" STRATA_BINARY="$home/src/bin/strata" \
-	setpriv --reuid "$user" --regid "$user" --clear-groups -- bash "$home/go.sh"
+	setpriv --reuid "$user" --regid "$user" --clear-groups -- bash "$home/go.sh" || status=$?
+while read -r rel; do
+	go tool test2json -t -p "unprivileged/$rel" <"$home/results/${rel//\//%}" || status=1
+done <"$home/packages"
+exit $status
