@@ -169,3 +169,24 @@ func readAll(f *os.File) string {
 		}
 	}
 }
+
+// mountsOf returns the mounts that this process sees, without those that other
+// programs on the machine make meanwhile: of what lies below directories for
+// temporary and for changing files, only own's counts.
+func mountsOf(t testing.TB, own string) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		foreign := strings.HasPrefix(f[4], os.TempDir()+"/") || strings.HasPrefix(f[4], "/tmp/") ||
+			strings.HasPrefix(f[4], "/var/") || strings.HasPrefix(f[4], "/run/") || strings.HasPrefix(f[4], "/home/")
+		if !foreign || strings.HasPrefix(f[4], own) {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}

@@ -4,6 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation"
 )
 
 var hostileCases = []testCase{
@@ -101,6 +106,42 @@ var hostileCases = []testCase{
 		e.runIn(e.Context(), root, o, nil)
 		e.run(e.options("for p in /proc/[0-9]*; do (echo x >$p/exe) 2>/dev/null && echo wrote $p; done; true"))
 		e.equal("binary", fileID(e, self), before)
+	}},
+	{name: "a mount point that is exchanged meanwhile", needs: []Feature{Volumes}, run: func(e *env) {
+		// CVE-2021-30465, CVE-2024-45310: two steps share a volume; one flips a
+		// directory with a link while the other mounts on it.
+		cache, canary := e.TempDir(), newCanary(e)
+		if err := os.Mkdir(filepath.Join(cache, "t"), 0o755); err != nil {
+			e.Fatal(err)
+		}
+		link(e, canary.dir, filepath.Join(cache, "spare"))
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.Renameat2(unix.AT_FDCWD, filepath.Join(cache, "t"), unix.AT_FDCWD, filepath.Join(cache, "spare"), unix.RENAME_EXCHANGE)
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+		}()
+		root, inner := NewRoot(e), e.TempDir()
+		own := filepath.Dir(cache) // the case's
+		before := mountsOf(e, own)
+		o := e.options("ls /c/t/token /c/t/sub 2>/dev/null")
+		o.Volumes = []isolation.Volume{{Source: cache, Target: "/c"}, {Source: inner, Target: "/c/t"}}
+		for range 40 {
+			if r := e.runIn(e.Context(), root, o, nil); r.out != "" {
+				e.Errorf("the step saw the host's %q", r.out)
+			}
+		}
+		close(stop)
+		<-done
+		canary.check(e)
+		e.equal("mounts of the host", mountsOf(e, own), before)
 	}},
 	{name: "masked whatever dev holds", needs: []Feature{KernelMounts}, run: func(e *env) {
 		// CVE-2025-31133: masking must not use the root's own /dev/null.

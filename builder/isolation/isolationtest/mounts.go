@@ -174,6 +174,11 @@ var mountCases = []testCase{
 			}
 		}
 	}},
+	{name: "nothing lies over the root", run: func(e *env) {
+		// A lookup of ".." crosses onto what is mounted over a root.
+		e.equal("roots", e.sh("cut -d' ' -f5 /proc/self/mountinfo | grep -cx /"), "1")
+		e.equal("above", e.sh("test \"$(ls -di / /etc/.. /proc/self/cwd/etc/../../.. | cut -c1-8 | sort -u | wc -l)\" = 1 && ls /etc/.. | grep -cx bin"), "1")
+	}},
 	{name: "device nodes of the root are dead", needs: []Feature{Nodev}, run: func(e *env) {
 		root := NewRoot(e)
 		makeDevice(e, filepath.Join(root, "mem"), 1, 5) // zero: harmless where it works

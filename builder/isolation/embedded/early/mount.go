@@ -4,8 +4,9 @@ import "syscall"
 
 // makeStash makes a small file system that the step never sees: what is bound
 // from it are the masks, the files and, when the step may call mknod(2), the
-// devices. It hangs over the host's root in our namespace, since only an
-// attached mount can be cloned before Linux 6.15, and goes with it.
+// devices. It hangs over the host's /proc in our namespace, since only an
+// attached mount can be cloned before Linux 6.15, and goes with the host's
+// mounts. Over "/" it would lie on the step's root, where "/etc/.." leads.
 func (b *box) makeStash() {
 	size := 64 << 10
 	for _, f := range b.c.Files {
@@ -15,7 +16,7 @@ func (b *box) makeStash() {
 	if b.stash, e = newFS("tmpfs", []string{"mode=0755", "size=" + itoa(size)}, attrNosuid|attrNoexec); e != 0 {
 		fail(e, "make a tmpfs")
 	}
-	if e := moveMountHost(b.stash, "/"); e != 0 {
+	if e := moveMountHost(b.stash, "/proc"); e != 0 {
 		fail(e, "attach a tmpfs")
 	}
 }
