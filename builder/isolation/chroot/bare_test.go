@@ -360,7 +360,8 @@ func TestBareDriverKilled(t *testing.T) {
 		return !slices.Contains(old, g) && err == nil && len(procs) == 0
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestBareDriverKilled$")
-	cmd.Env = append(os.Environ(), victim+"="+root)
+	// What the victim cannot delete any more is deleted with the test.
+	cmd.Env = append(os.Environ(), victim+"="+root, "TMPDIR="+t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
