@@ -87,7 +87,6 @@ test-real: build ## builds of real projects (needs the network and some minutes)
 .PHONY: clean
 clean: ## remove what the targets made
 	@# The store's layers hold files of other ids: strata removes them itself.
-	@if [ -x $(STRATA) ] && [ -d bin/demo-store ]; then \
-		$(STRATA) --root bin/demo-store/root --runroot bin/demo-store/run rmi --all --force >/dev/null || true; \
-		$(STRATA) --root bin/demo-store/root --runroot bin/demo-store/run prune --all >/dev/null || true; fi
+	@if [ -x $(STRATA) ] && [ -d bin/demo-store/root ]; then \
+		$(STRATA) --root bin/demo-store/root --runroot bin/demo-store/run prune --all --force >/dev/null || true; fi
 	rm -rf bin

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -53,37 +54,55 @@ func runPrune(a *app, cmd *cobra.Command, flags pruneFlags) error {
 	if err != nil {
 		return err
 	}
-	before, err := imagestore.LayerBytes(engine.Store())
-	if err != nil {
-		return err
-	}
-	failed := pruneImages(a, engine, flags, filters)
-	// Images' layers that the cache knows stay until the cache lets them go.
-	after, err := imagestore.LayerBytes(engine.Store())
-	if err != nil {
-		return errors.Join(failed, err)
-	}
-	freed := before - after
-	if len(filters["label"]) == 0 {
+	freed, err := prune(cmd.Context(), a, engine, flags, filters)
+	a.println("freed: " + sizeText(max(freed, 0)))
+	return err
+}
+
+// prune removes the cache's own layers, then images, then what only the cache
+// has held since: a base image's layers can go with the image only when no
+// layer of the cache stands on them any more.
+func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, filters imagestore.Filters) (freed int64, err error) {
+	withCache := len(filters["label"]) == 0
+	var total cache.Pruned
+	pruneCache := func() error {
+		if !withCache {
+			return nil
+		}
 		o, err := cachePrune(filters)
 		if err != nil {
-			return errors.Join(failed, err)
+			return err
 		}
-		pruned, err := engine.Cache().Prune(cmd.Context(), o)
-		failed = errors.Join(failed, err)
-		freed += pruned.Bytes
-		swept, err := engine.Store().Sweep(cmd.Context())
+		p, err := e.Cache().Prune(ctx, o)
+		total.Records += p.Records
+		total.Layers = append(total.Layers, p.Layers...)
+		total.Bytes += p.Bytes
+		return err
+	}
+	failed := pruneCache()
+	before, err := imagestore.LayerBytes(e.Store())
+	if err != nil {
+		return total.Bytes, errors.Join(failed, err)
+	}
+	failed = errors.Join(failed, pruneImages(a, e, flags, filters))
+	after, err := imagestore.LayerBytes(e.Store())
+	if err != nil {
+		return total.Bytes, errors.Join(failed, err)
+	}
+	failed = errors.Join(failed, pruneCache())
+	freed = before - after + total.Bytes
+	if total.Records+len(total.Layers) > 0 {
+		a.println(fmt.Sprintf("build cache: %d records and %d layers", total.Records, len(total.Layers)))
+	}
+	if withCache {
+		swept, err := e.Store().Sweep(ctx)
 		failed = errors.Join(failed, err)
 		freed += swept.Bytes
-		if pruned.Records+len(pruned.Layers) > 0 {
-			a.println(fmt.Sprintf("build cache: %d records and %d layers", pruned.Records, len(pruned.Layers)))
-		}
 		if swept.Workspaces > 0 {
 			a.println(fmt.Sprintf("leftovers of %d ended builds", swept.Workspaces))
 		}
 	}
-	a.println("freed: " + sizeText(max(freed, 0)))
-	return failed
+	return freed, failed
 }
 
 // cachePrune is what until= means for the cache.
