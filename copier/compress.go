@@ -71,7 +71,7 @@ func decompress(r io.Reader, c compression) (rc io.ReadCloser, err error) {
 	case compressBzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil
 	case compressXz:
-		z, err := xz.NewReader(r)
+		z, err := xz.NewReader(bufio.NewReader(&xzGuard{r: r}))
 		if err != nil {
 			return nil, err
 		}
