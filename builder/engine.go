@@ -115,7 +115,7 @@ func (e *Engine) Driver(ctx context.Context) (isolation.Driver, error) {
 }
 
 func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
-	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{}) }
+	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{Ahead: true}) }
 	newOCI := func() (isolation.Driver, error) {
 		return ocirun.New(ocirun.Options{Runtime: e.opts.Runtime, Flags: e.opts.RuntimeFlags, TempDir: os.TempDir()})
 	}
