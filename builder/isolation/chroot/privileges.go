@@ -62,7 +62,7 @@ func dropPrivileges(j *job) error {
 	if err := prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)); err != nil {
 		return fmt.Errorf("parent death signal: %w", err)
 	}
-	if err := resetMask(); err != nil {
+	if err := resetSignals(); err != nil {
 		return err
 	}
 	if p.NoNewPrivileges {
@@ -179,6 +179,19 @@ func loadFilter(filter []byte) error {
 		return fmt.Errorf("seccomp filter: %w", errno)
 	}
 	return nil
+}
+
+// resetSignals gives every signal its default and unblocks all, right before
+// execve. A handler ends there by itself, but what was ignored stays ignored,
+// and Go's own handling leaves out the signals that C libraries use (32 to
+// 34), which a parent may have ignored too.
+func resetSignals() error {
+	var action [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
+	for n := uintptr(1); n <= 64; n++ {
+		// SIGKILL and SIGSTOP refuse, and have their default anyway.
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	}
+	return resetMask()
 }
 
 // resetMask unblocks all signals.

@@ -131,6 +131,7 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 	if ctx.Err() != nil {
 		return cancelled(ctx)
 	}
+	unignoreSignals()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("OCI runtime %s: %w", r.path, err)
 	}
