@@ -55,8 +55,10 @@ type DigestOptions struct {
 // fighting over directory locks.
 const workers = 2
 
-// batchSize is how many files of a directory go to a worker at once.
-const batchSize = 32
+// batchSize is how many files of a directory go to a worker at once. Two workers
+// that create in one directory wait for its lock: larger batches keep them
+// apart in most trees, smaller ones share a single large directory better.
+const batchSize = 64
 
 // Digests returns one entry per object, sorted by path. Each file is read
 // once, or not at all if the index knows it. A Selection's methods are not to
