@@ -59,21 +59,37 @@ type workerMark struct {
 // workerLink tells a worker, by its environment and by what the descriptor
 // is: the variable alone, which anybody may set, is not believed.
 func workerLink() (workerMark, bool) {
-	v, ok := os.LookupEnv(early.Variable)
+	fd, flags, ok := readMark()
+	os.Unsetenv(early.Variable)
 	if !ok {
 		return workerMark{}, false
 	}
-	os.Unsetenv(early.Variable)
+	unix.CloseOnExec(fd)
+	return workerMark{linkOf(fd), flags}, true
+}
+
+// Waiting reports a worker that has not been told to work yet. Its front runs
+// the same code and may never come to Enter, so until Enter has returned such
+// a process must not print anything: the front says it already.
+func Waiting() bool {
+	_, _, ok := readMark()
+	return ok
+}
+
+func readMark() (fd int, flags uintptr, ok bool) {
+	v, ok := os.LookupEnv(early.Variable)
+	if !ok {
+		return -1, 0, false
+	}
 	fdText, flagText, _ := strings.Cut(v, ":")
 	fd, err1 := strconv.Atoi(fdText)
-	flags, err2 := strconv.ParseUint(flagText, 10, 64)
+	n, err2 := strconv.ParseUint(flagText, 10, 64)
 	if err1 != nil || err2 != nil || fd < 3 {
-		return workerMark{}, false
+		return -1, 0, false
 	}
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return workerMark{}, false
+		return -1, 0, false
 	}
-	unix.CloseOnExec(fd)
-	return workerMark{linkOf(fd), uintptr(flags)}, true
+	return fd, uintptr(n), true
 }

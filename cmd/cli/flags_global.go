@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder/store"
+	"github.com/stratabuild/strata/builder/userns"
 	"github.com/stratabuild/strata/cmd/internal/ui"
 	"github.com/stratabuild/strata/define"
 )
@@ -63,6 +64,9 @@ func (w logWriter) Write(p []byte) (int, error) {
 	if w.a.display != nil {
 		w.a.display.Log(line)
 		return len(p), nil
+	}
+	if w.a.namespaces == nil && userns.Waiting() {
+		return len(p), nil // the front logs the same
 	}
 	if _, err := fmt.Fprintln(w.a.std.Err, ui.Clean(line)); err != nil {
 		return 0, err

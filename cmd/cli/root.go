@@ -34,6 +34,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if a.namespaces == nil && userns.Waiting() {
+		// Started ahead, and nothing to work on: the front found the same and
+		// reports it. Should it not, its word arrives and we do.
+		err = errors.Join(err, a.enter(false))
+	}
 	// Before the error is reported: what could not be printed is one.
 	if flushErr := a.flush(); err == nil {
 		err = flushErr
@@ -83,7 +88,8 @@ type app struct {
 
 func newApp(std Streams) *app {
 	return &app{
-		std: std, out: bufio.NewWriter(std.Out), getenv: os.Getenv, fromEnv: map[string]string{},
+		// Larger than any help: a worker that waits (userns) must not print it.
+		std: std, out: bufio.NewWriterSize(std.Out, 64<<10), getenv: os.Getenv, fromEnv: map[string]string{},
 		enterNamespaces: userns.Enter,
 	}
 }
