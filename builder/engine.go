@@ -7,12 +7,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/isolation/chroot"
 	"github.com/stratabuild/strata/builder/isolation/embedded"
 	"github.com/stratabuild/strata/builder/isolation/ocirun"
+	"github.com/stratabuild/strata/builder/runmount"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/define"
@@ -90,6 +92,15 @@ func (e *Engine) Listener() define.Listener { return e.opts.Listener }
 
 // Rootless reports whether ids are those of a user namespace.
 func (e *Engine) Rootless() bool { return e.opts.Rootless }
+
+// SingleID reports a user namespace that maps one id only.
+func (e *Engine) SingleID() bool { return e.opts.SingleID }
+
+// PruneMounts removes the cache directories of RUN --mount=type=cache that no
+// step uses and none has used for olderThan; 0 is all of them.
+func (e *Engine) PruneMounts(ctx context.Context, olderThan time.Duration) (runmount.Pruned, error) {
+	return runmount.Prune(ctx, e.store, olderThan)
+}
 
 // isolationNames are the values of --isolation.
 var isolationNames = []string{"default", "embedded", "oci", "rootless", "chroot"}

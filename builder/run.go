@@ -42,6 +42,8 @@ type Run struct {
 	User, Dir string
 	// Files are mounted over the root's, by destination, for this run.
 	Files map[string][]byte
+	// Mounts are further volumes, of this run only (RUN --mount).
+	Mounts []isolation.Volume
 	// Stdin may be nil. Without Stdout and Stderr the output is reported as
 	// events of Step.
 	Stdin          *os.File
@@ -119,7 +121,7 @@ func (c *Container) isolationOptions(r Run) isolation.Options {
 	o := isolation.Options{
 		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir,
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,
-		CapAdd: f.CapAdd, CapDrop: f.CapDrop, Ulimits: f.Ulimits, ShmSize: f.ShmSize, Volumes: f.Volumes,
+		CapAdd: f.CapAdd, CapDrop: f.CapDrop, Ulimits: f.Ulimits, ShmSize: f.ShmSize, Volumes: append(append([]isolation.Volume(nil), f.Volumes...), r.Mounts...),
 		Rootless: c.engine.opts.Rootless, SingleID: c.engine.opts.SingleID,
 	}
 	if o.Network == "" {

@@ -45,6 +45,7 @@ type build struct {
 	adopt   sync.Mutex     // a stage may be adopted by its children and its end at once
 
 	ids              atomic.Int64
+	mountIDs         atomic.Int64 // of scratch directories of mounts
 	cached, executed atomic.Int64
 }
 

@@ -29,18 +29,20 @@ type runPlan struct {
 	// script is the content mounted at scriptPath; nil when there is none.
 	script      []byte
 	confinement RunOptions
+	mounts      []*runMount
 }
 
 func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instruction, cmd *instructions.RunCommand) error {
-	p, err := s.planRun(cmd)
+	p, err := s.planRun(ctx, cmd)
 	if err != nil {
 		return err
 	}
+	defer p.closeMounts()
 	return s.layerStep(ctx, fsStep{
 		in:        in,
 		createdBy: s.runHistory(p),
 		keys: []func(context.Context) (*cache.Key, error){
-			func(context.Context) (*cache.Key, error) { return s.runKey(p), nil },
+			func(ctx context.Context) (*cache.Key, error) { return s.runKey(ctx, p) },
 		},
 		exec: func(ctx context.Context, step *define.Step) (bool, error) {
 			if err := s.materialize(ctx); err != nil {
@@ -50,12 +52,12 @@ func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instructio
 			if p.script != nil {
 				r.Files = map[string][]byte{scriptPath: p.script}
 			}
-			return true, s.c.Run(ctx, r)
+			return true, s.withMounts(ctx, p, step, &r, func() error { return s.c.Run(ctx, r) })
 		},
 	})
 }
 
-func (s *stage) planRun(cmd *instructions.RunCommand) (*runPlan, error) {
+func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*runPlan, error) {
 	if err := refuseRunFlags(cmd); err != nil {
 		return nil, err
 	}
@@ -73,13 +75,21 @@ func (s *stage) planRun(cmd *instructions.RunCommand) (*runPlan, error) {
 		return nil, fmt.Errorf("--network=%s: want default, none or host: %w", network, define.ErrInvalid)
 	}
 	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
-	return p, nil
+	var err error
+	p.mounts, err = s.planMounts(ctx, cmd)
+	return p, err
 }
 
 // refuseRunFlags names what this version does not execute.
 func refuseRunFlags(cmd *instructions.RunCommand) error {
 	for _, f := range cmd.FlagsUsed {
-		if f != "network" {
+		switch {
+		case f == "network", f == "mount":
+		case f == "security" && instructions.GetSecurity(cmd) == instructions.SecuritySandbox:
+		case f == "security":
+			return fmt.Errorf("RUN --security=%s is not in this version of strata: give the capabilities that the step needs with --cap-add: %w",
+				instructions.GetSecurity(cmd), define.ErrUnsupported)
+		default:
 			return fmt.Errorf("RUN --%s is not in this version of strata: %w", f, define.ErrUnsupported)
 		}
 	}
@@ -138,7 +148,7 @@ func shebang(data string) ([]string, bool) {
 }
 
 // runKey names everything that the step can notice.
-func (s *stage) runKey(p *runPlan) *cache.Key {
+func (s *stage) runKey(ctx context.Context, p *runPlan) (*cache.Key, error) {
 	k := s.baseKey("RUN")
 	k.Add(cache.PartCommand, strings.Join(p.args, " "))
 	// The same text may be split into other arguments.
@@ -152,7 +162,12 @@ func (s *stage) runKey(p *runPlan) *cache.Key {
 	addEnv(k, "variable", s.c.Image.Config.Env)
 	addEnv(k, "build argument", p.scope)
 	addConfinement(k, p.confinement)
-	return k
+	for _, m := range p.mounts {
+		if err := s.mountParts(ctx, k, m); err != nil {
+			return nil, fmt.Errorf("--mount of %s: %w", m.target, err)
+		}
+	}
+	return k, nil
 }
 
 // runHistory is the history's text: the arguments in front, as docker has it.

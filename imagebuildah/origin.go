@@ -27,6 +27,8 @@ type origin struct {
 	keepOwner bool
 	// quick identifies the whole root without opening it; nil for contexts.
 	quick func(context.Context) (define.LayerID, error)
+	// top is the chain that the root is made of; nil for contexts.
+	top func(context.Context) (*layer.Layer, error)
 
 	closers []func() error
 }
@@ -62,12 +64,13 @@ func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{keepOwner: true, quick: source.topID}
-	o.open = s.viewOpener(o, func(ctx context.Context) (*layer.Layer, error) {
+	o.top = func(ctx context.Context) (*layer.Layer, error) {
 		if err := source.materialize(ctx); err != nil {
 			return nil, err
 		}
 		return source.c.Top(), nil
-	})
+	}
+	o.open = s.viewOpener(o)
 	return o, nil
 }
 
@@ -84,18 +87,19 @@ func (s *stage) imageOrigin(ctx context.Context, name string) (*origin, error) {
 		info, err := c.Top().Wait(ctx)
 		return info.ID, err
 	}
-	o.open = s.viewOpener(o, func(context.Context) (*layer.Layer, error) { return c.Top(), nil })
+	o.top = func(context.Context) (*layer.Layer, error) { return c.Top(), nil }
+	o.open = s.viewOpener(o)
 	return o, nil
 }
 
 // viewOpener opens the chain's root at the first call.
-func (s *stage) viewOpener(o *origin, top func(context.Context) (*layer.Layer, error)) func(context.Context) (*copier.Root, error) {
+func (s *stage) viewOpener(o *origin) func(context.Context) (*copier.Root, error) {
 	var root *copier.Root
 	return func(ctx context.Context) (*copier.Root, error) {
 		if root != nil {
 			return root, nil
 		}
-		l, err := top(ctx)
+		l, err := o.top(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,8 @@ func newPruneCommand(a *app) *cobra.Command {
 		Use:   "prune [flags]",
 		Short: "Remove what is not needed: images without a name, the build cache",
 		Long: `Remove the images that have no name, the layers that only the build cache holds,
-and what killed builds have left; say how many bytes that frees. With --all,
+the directories of cache mounts (RUN --mount=type=cache) that no step uses, and
+what killed builds have left; say how many bytes that frees. With --all,
 images with names go too, unless a container uses them.
 
 Filters: until=TIME keeps what was made or used since; label=KEY[=VALUE] removes
@@ -95,6 +96,12 @@ func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, fil
 		a.println(fmt.Sprintf("build cache: %d records and %d layers", total.Records, len(total.Layers)))
 	}
 	if withCache {
+		mounts, bytes, err := pruneMounts(ctx, e, filters)
+		failed = errors.Join(failed, err)
+		freed += bytes
+		if mounts > 0 {
+			a.println(fmt.Sprintf("cache mounts: %d", mounts))
+		}
 		swept, err := e.Store().Sweep(ctx)
 		failed = errors.Join(failed, err)
 		freed += swept.Bytes
@@ -117,6 +124,15 @@ func cachePrune(filters imagestore.Filters) (cache.PruneOptions, error) {
 		o.OlderThan = max(now.Sub(at), 1)
 	}
 	return o, nil
+}
+
+func pruneMounts(ctx context.Context, e *builder.Engine, filters imagestore.Filters) (caches int, bytes int64, err error) {
+	o, err := cachePrune(filters)
+	if err != nil {
+		return 0, 0, err
+	}
+	p, err := e.PruneMounts(ctx, o.OlderThan)
+	return p.Caches, p.Bytes, err
 }
 
 func pruneImages(a *app, e *builder.Engine, flags pruneFlags, filters imagestore.Filters) error {

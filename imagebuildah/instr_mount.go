@@ -1,0 +1,210 @@
+package imagebuildah
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/runmount"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+)
+
+// runMount is one --mount of a RUN, with its defaults filled in.
+type runMount struct {
+	*instructions.Mount
+	target string // absolute
+	origin *origin
+	picked *copier.Selection // what a mount of the context shows
+}
+
+// planMounts checks the mounts and finds what they are taken from; nothing is
+// opened yet. The caller closes them.
+func (s *stage) planMounts(ctx context.Context, cmd *instructions.RunCommand) ([]*runMount, error) {
+	var list []*runMount
+	for _, parsed := range instructions.GetMounts(cmd) {
+		m := &runMount{Mount: parsed}
+		err := s.planMount(ctx, m)
+		list = append(list, m)
+		if err != nil {
+			closeOrigins(list)
+			return nil, fmt.Errorf("--mount=type=%s: %w", m.Type, err)
+		}
+	}
+	return list, nil
+}
+
+func (s *stage) planMount(ctx context.Context, m *runMount) (err error) {
+	m.target = path.Join("/", s.c.Image.Config.WorkingDir, m.Target)
+	if path.IsAbs(m.Target) {
+		m.target = path.Clean(m.Target)
+	}
+	switch {
+	case strings.ContainsRune(m.Target+m.Source+m.CacheID, 0):
+		return fmt.Errorf("a value holds a zero byte: %w", define.ErrInvalid)
+	case m.Target == "":
+		return fmt.Errorf("the target is missing; add target=/path: %w", define.ErrInvalid)
+	case m.target == "/":
+		return fmt.Errorf("target=%s: the root cannot be covered; name a directory below it: %w", m.Target, define.ErrInvalid)
+	}
+	switch m.Type {
+	case instructions.MountTypeTmpfs:
+		return nil
+	case instructions.MountTypeCache:
+		if m.CacheID == "" {
+			m.CacheID = m.target
+		}
+		if m.From == "" {
+			return nil
+		}
+	case instructions.MountTypeBind:
+	default:
+		return fmt.Errorf("not in this version of strata: %w", define.ErrUnsupported)
+	}
+	m.origin, err = s.openOrigin(ctx, m.From)
+	return err
+}
+
+func (p *runPlan) closeMounts() { closeOrigins(p.mounts) }
+
+func closeOrigins(list []*runMount) {
+	for _, m := range list {
+		if m.origin != nil {
+			_ = m.origin.close() // views of what is read only
+		}
+	}
+}
+
+// pattern is the mount's source for Root.Select, which reads wildcards.
+func (m *runMount) pattern() string {
+	source := path.Join("/", m.Source)
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(source)
+}
+
+// pick selects what a mount of the context shows, once: the files that the
+// ignore file leaves in.
+func (m *runMount) pick(ctx context.Context) (*copier.Selection, error) {
+	if m.picked != nil {
+		return m.picked, nil
+	}
+	root, err := m.origin.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.picked, err = root.Select(ctx, copier.Select{Patterns: []string{m.pattern()}, Ignore: m.origin.ignore})
+	return m.picked, err
+}
+
+// mountParts adds what counts of a mount: its options, and what it shows when
+// that is an input. Of a secret, a key or a cache the content never counts.
+func (s *stage) mountParts(ctx context.Context, k *cache.Key, m *runMount) error {
+	name := "--mount " + m.target
+	k.Add(name, m.options())
+	if m.origin == nil {
+		return nil
+	}
+	base, files, err := s.mountBase(ctx, m)
+	if err != nil {
+		return err
+	}
+	if base != "" {
+		k.Add(name+" from", base)
+	}
+	for _, f := range files {
+		k.Add(name+" file "+f.Path, string(f.Digest))
+	}
+	return nil
+}
+
+// mountBase tells what the mount's source is: the layer it lies in, or the
+// digests of the context's files.
+func (s *stage) mountBase(ctx context.Context, m *runMount) (string, []copier.FileDigest, error) {
+	if m.origin.quick != nil {
+		id, err := m.origin.quick(ctx)
+		return "layer " + string(id), nil, err
+	}
+	sel, err := m.pick(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	files, err := sel.Digests(ctx, copier.DigestOptions{Index: m.origin.index})
+	return "", files, err
+}
+
+// options spells the mount's options in one way.
+func (m *runMount) options() string {
+	list := []string{"type=" + string(m.Type)}
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, name+"="+strconv.Quote(value))
+		}
+	}
+	number := func(name string, v *uint64, base int) {
+		if v != nil {
+			add(name, strconv.FormatUint(*v, base))
+		}
+	}
+	add("id", m.CacheID)
+	if m.Source != "" {
+		add("source", path.Join("/", m.Source))
+	}
+	add("readonly", strconv.FormatBool(m.ReadOnly))
+	if m.SizeLimit != 0 {
+		add("size", strconv.FormatInt(m.SizeLimit, 10))
+	}
+	add("sharing", string(m.CacheSharing))
+	number("mode", m.Mode, 8)
+	number("uid", m.UID, 10)
+	number("gid", m.GID, 10)
+	if m.Required {
+		add("required", "true")
+	}
+	if m.Env != nil {
+		list = append(list, "env="+strconv.Quote(*m.Env))
+	}
+	return strings.Join(list, ",")
+}
+
+// attr is the mode and owner that the options give, of what is made for the
+// step.
+func (m *runMount) attr(mode uint64) runmount.FileAttr {
+	a := runmount.FileAttr{Mode: uint32(mode)}
+	if m.Mode != nil {
+		a.Mode = uint32(*m.Mode)
+	}
+	if m.UID != nil {
+		a.UID = int(*m.UID)
+	}
+	if m.GID != nil {
+		a.GID = int(*m.GID)
+	}
+	return a
+}
+
+// withMounts opens the mounts for the time of run.
+func (s *stage) withMounts(ctx context.Context, p *runPlan, step *define.Step, r *builder.Run, run func() error) error {
+	if len(p.mounts) == 0 {
+		return run()
+	}
+	o := &mountOpener{s: s, step: step, run: r}
+	err := o.open(ctx, p.mounts)
+	if err == nil {
+		err = run()
+	}
+	return errors.Join(err, o.close())
+}
+
+// regularOrDir refuses sources that are neither.
+func regularOrDir(source string, mode fs.FileMode) error {
+	if mode.IsRegular() || mode.IsDir() {
+		return nil
+	}
+	return fmt.Errorf("source %q is neither a file nor a directory: %w", source, define.ErrInvalid)
+}

@@ -1,0 +1,263 @@
+package imagebuildah
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/builder/runmount"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// mountOpener opens the mounts of one step and holds them while it runs.
+type mountOpener struct {
+	s       *stage
+	step    *define.Step
+	run     *builder.Run
+	closers []func() error
+}
+
+func (o *mountOpener) close() error {
+	var err error
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, o.closers[i]())
+	}
+	o.closers = nil
+	return err
+}
+
+func (o *mountOpener) open(ctx context.Context, list []*runMount) error {
+	for _, m := range list {
+		var err error
+		switch m.Type {
+		case instructions.MountTypeBind:
+			err = o.bind(ctx, m)
+		case instructions.MountTypeTmpfs:
+			err = o.tmpfs(m)
+		}
+		if err != nil {
+			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.target, err)
+		}
+	}
+	// Last: nothing else is waited for while locks are held.
+	return o.caches(ctx, list)
+}
+
+// add gives the step a tree, which is closed with the opener.
+func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
+	o.closers = append(o.closers, tree.Close)
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Options: options})
+}
+
+func (o *mountOpener) tmpfs(m *runMount) error {
+	tree, err := runmount.Tmpfs(m.SizeLimit)
+	if err != nil {
+		return err
+	}
+	o.add(m, tree, "nosuid")
+	return nil
+}
+
+// bind shows a file or directory of the context, a stage or an image.
+func (o *mountOpener) bind(ctx context.Context, m *runMount) error {
+	root, err := o.bindRoot(ctx, m)
+	if err != nil {
+		return err
+	}
+	info, err := root.Stat(m.Source, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("source %q does not exist in %s: %w", m.Source, m.where(), define.ErrNotFound)
+	}
+	if err == nil {
+		err = regularOrDir(m.Source, info.Mode)
+	}
+	if err != nil {
+		return err
+	}
+	if m.origin.top != nil {
+		return o.tree(m, root.File(), root, m.Source)
+	}
+	return o.bindContext(ctx, m, root, info.Mode.IsDir())
+}
+
+func (m *runMount) where() string {
+	if m.From == "" {
+		return "the context"
+	}
+	return m.From
+}
+
+// bindRoot is the root that the source is looked up in: for a writable mount
+// of a stage or image a root of its own, whose changes are thrown away.
+func (o *mountOpener) bindRoot(ctx context.Context, m *runMount) (*copier.Root, error) {
+	if m.ReadOnly || m.origin.top == nil {
+		return m.origin.open(ctx)
+	}
+	top, err := m.origin.top(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := o.s.b.space.Begin(ctx, top, layer.BeginOptions{})
+	if err != nil {
+		return nil, err
+	}
+	o.closers = append(o.closers, w.Discard)
+	root, err := copier.NewRoot(w.Root())
+	if err != nil {
+		return nil, err
+	}
+	o.closers = append(o.closers, root.Close)
+	return root, nil
+}
+
+// bindContext shows a part of the context: the thing itself where all of it
+// may be seen and it is only read, else something that stands for it.
+func (o *mountOpener) bindContext(ctx context.Context, m *runMount, root *copier.Root, dir bool) error {
+	shared := m.origin.ignore == nil
+	if shared && (m.ReadOnly || dir) {
+		sub, err := root.Open(m.Source, unix.O_PATH)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		if m.ReadOnly {
+			return o.treeOf(m, nil, sub)
+		}
+		err = o.discarding(ctx, m, sub)
+		if !errors.Is(err, define.ErrUnsupported) {
+			return err
+		}
+	}
+	sel, err := m.pick(ctx)
+	if err != nil {
+		return err
+	}
+	return o.copied(ctx, m, sel)
+}
+
+// discarding puts a writable layer over lower.
+func (o *mountOpener) discarding(ctx context.Context, m *runMount, lower *os.File) error {
+	_, scratch, err := o.s.b.space.Dir(ctx)
+	if err != nil {
+		return err
+	}
+	tree, remove, err := runmount.Discarding(scratch, o.s.b.mountName(), lower, o.s.b.engine.Store().UserXattr())
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, remove)
+	o.add(m, tree)
+	return nil
+}
+
+// copied shows a copy, which is thrown away.
+func (o *mountOpener) copied(ctx context.Context, m *runMount, sel *copier.Selection) error {
+	_, scratch, err := o.s.b.space.Dir(ctx)
+	if err != nil {
+		return err
+	}
+	f, remove, err := runmount.Copy(ctx, sel, scratch, o.s.b.mountName(), o.s.b.engine.SingleID())
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, remove)
+	defer f.Close()
+	return o.treeOf(m, nil, f)
+}
+
+// tree shows what lies at source below root; mount is the root of the
+// detached mount that root is.
+func (o *mountOpener) tree(m *runMount, mount *os.File, root *copier.Root, source string) error {
+	sub, err := root.Open(source, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return o.treeOf(m, mount, sub)
+}
+
+func (o *mountOpener) treeOf(m *runMount, mount, sub *os.File) error {
+	tree, err := runmount.Tree(mount, sub)
+	if err != nil {
+		return err
+	}
+	o.add(m, tree)
+	return nil
+}
+
+// mountName is a name in the space's scratch directory.
+func (b *build) mountName() string { return "mount-" + strconv.FormatInt(b.mountIDs.Add(1), 10) }
+
+// caches opens all cache mounts at once, so that locks are taken in one order.
+func (o *mountOpener) caches(ctx context.Context, list []*runMount) error {
+	var mounts []*runMount
+	var want []runmount.Cache
+	for _, m := range list {
+		if m.Type != instructions.MountTypeCache {
+			continue
+		}
+		c, err := o.cache(ctx, m)
+		if err != nil {
+			return fmt.Errorf("--mount=type=cache,target=%s: %w", m.target, err)
+		}
+		mounts, want = append(mounts, m), append(want, c)
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	held, err := runmount.AcquireCaches(ctx, o.s.b.engine.Store(), want, func(id string) {
+		o.s.emit(define.Event{Kind: define.EventNote, Step: o.step, Text: fmt.Sprintf("waiting for the cache mount %q, which another step has locked", id)})
+	})
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, held.Close)
+	for i, m := range mounts {
+		o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: held.Trees[i], Target: m.target, ReadOnly: m.ReadOnly})
+	}
+	return nil
+}
+
+var sharings = map[instructions.ShareMode]runmount.Sharing{
+	"": runmount.Shared, instructions.MountSharingShared: runmount.Shared,
+	instructions.MountSharingPrivate: runmount.Private, instructions.MountSharingLocked: runmount.Locked,
+}
+
+// cache translates a cache mount. With from=, a new directory begins with the
+// source's content.
+func (o *mountOpener) cache(ctx context.Context, m *runMount) (runmount.Cache, error) {
+	c := runmount.Cache{ID: m.CacheID, Sharing: sharings[m.CacheSharing], Source: m.Source, Attr: m.attr(0o755)}
+	if m.origin == nil {
+		return c, nil
+	}
+	base, files, err := o.s.mountBase(ctx, m)
+	if err != nil {
+		return c, err
+	}
+	for _, f := range files {
+		base += f.Path + "\x00" + string(f.Digest) + "\x00"
+	}
+	// The source's content is all that the directory holds.
+	c.Base, c.Source = path.Join("/", m.Source)+"\x00"+base, ""
+	c.Seed = func(ctx context.Context, to *copier.Root) error {
+		sel, err := m.pick(ctx)
+		if err != nil {
+			return err
+		}
+		if s := sel.Sources(); len(s) != 1 || !s[0].Info.Mode.IsDir() {
+			return fmt.Errorf("source %q in %s is not a directory: %w", m.Source, m.where(), define.ErrInvalid)
+		}
+		return sel.Put(ctx, to, copier.Put{Dest: "/", IgnoreChownErrors: o.s.b.engine.SingleID()})
+	}
+	return c, nil
+}
