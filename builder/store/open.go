@@ -33,6 +33,7 @@ type Store struct {
 	raw      storage.Store
 	zeroCopy string // why a directory cannot be adopted; "" when it can
 	state    func() (string, error)
+	note     string
 
 	turn     chan struct{} // held while this process has or waits for the lock
 	lockFile *os.File      // opened by the first Lock, guarded by turn
@@ -43,7 +44,9 @@ type Store struct {
 // The choice is made as podman and buildah make it: storage.conf (or the file
 // that CONTAINERS_STORAGE_CONF names), STORAGE_DRIVER and STORAGE_OPTS, with
 // per-user paths when the process is not root or when
-// _CONTAINERS_ROOTLESS_UID tells that root here is a user outside; then o. A
+// _CONTAINERS_ROOTLESS_UID tells that root here is a user outside; then o.
+// Where none of them names a driver, the one that the store's images are in
+// is taken (some podmans use vfs for users), else overlay where it works. A
 // driver in o drops the driver options of storage.conf.
 //
 // The library's bind mount of the driver's directory onto itself is left out:
@@ -63,6 +66,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{raw: raw, turn: make(chan struct{}, 1)}
 	s.zeroCopy = adoptable(raw)
+	if o.Driver == "" && so.GraphDriverName == "vfs" {
+		s.note = "the store " + so.GraphRoot + " uses the driver vfs, which copies the whole root for each step: " +
+			"driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"
+	}
 	s.state = sync.OnceValues(s.makeStateDir)
 	return s, nil
 }
@@ -97,6 +104,9 @@ func storeOptions(o Options) (types.StoreOptions, error) {
 		// overlay(5) and the library's own lists separate paths with these.
 		return so, fmt.Errorf("store %s: the path has a colon, comma, quote or backslash, which overlay mounts cannot express: choose another --root: %w", so.GraphRoot, define.ErrInvalid)
 	}
+	if so.GraphDriverName == "" && len(so.GraphDriverPriority) == 0 {
+		so.GraphDriverName = priorDriver(so.GraphRoot)
+	}
 	so.GraphDriverOptions = append(so.GraphDriverOptions, "overlay.skip_mount_home=true")
 	if o.SingleID {
 		so.GraphDriverOptions = append(so.GraphDriverOptions, "overlay.ignore_chown_errors=true", "vfs.ignore_chown_errors=true")
@@ -128,6 +138,10 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
+
+// Note is a sentence for the user about what makes this store slow, with the
+// remedy; "" is none.
+func (s *Store) Note() string { return s.note }
 
 // Raw is the containers/storage store.
 func (s *Store) Raw() storage.Store { return s.raw }

@@ -40,6 +40,9 @@ func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engin
 		return nil, err
 	}
 	a.closers = append(a.closers, e.Close)
+	if n := e.Store().Note(); n != "" {
+		define.Emit(o.Listener, define.Event{Kind: define.EventNote, Text: n})
+	}
 	return e, nil
 }
 
