@@ -56,7 +56,10 @@ func (e *Engine) From(ctx context.Context, o FromOptions) (*Container, error) {
 		c.space, c.ownSpace = e.NewSpace(ctx), true
 	}
 	if o.Image == "" || o.Image == "scratch" {
+		// As docker and buildah have it: ENV PATH=/opt/bin:$PATH must not
+		// lose the default.
 		c.Image = image.New(o.Platform)
+		c.Image.SetEnv("PATH", DefaultPath)
 		return c, nil
 	}
 	if err := c.load(ctx, o); err != nil {
