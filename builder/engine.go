@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +48,9 @@ type Engine struct {
 	driverOnce sync.Once
 	driver     isolation.Driver
 	driverErr  error
+
+	filesOnce sync.Once
+	files     *store.Workspace // of PrivateDir; nil until it is asked for
 }
 
 // Open opens the store and what goes with it. No registry is contacted and
@@ -74,6 +76,9 @@ func (e *Engine) Close() error {
 	var err error
 	if e.driver != nil {
 		err = e.driver.Close()
+	}
+	if e.files != nil {
+		err = errors.Join(err, e.files.Close())
 	}
 	return errors.Join(err, e.cache.Close(), e.store.Close())
 }
@@ -128,9 +133,19 @@ func (e *Engine) Driver(ctx context.Context) (isolation.Driver, error) {
 func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
 	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{Ahead: true}) }
 	newOCI := func() (isolation.Driver, error) {
-		return ocirun.New(ocirun.Options{Runtime: e.opts.Runtime, Flags: e.opts.RuntimeFlags, TempDir: os.TempDir()})
+		temp, err := e.PrivateDir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return ocirun.New(ocirun.Options{Runtime: e.opts.Runtime, Flags: e.opts.RuntimeFlags, TempDir: temp})
 	}
-	newChroot := func() (isolation.Driver, error) { return chroot.New(chroot.Options{}) }
+	newChroot := func() (isolation.Driver, error) {
+		temp, err := e.PrivateDir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return chroot.New(chroot.Options{TempDir: temp})
+	}
 	switch e.opts.Isolation {
 	case "embedded":
 		return firstAvailable(ctx, newEmbedded)
@@ -153,6 +168,14 @@ func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
 	define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote,
 		Text: fmt.Sprintf("steps run with chroot isolation, the weaker kind: %v", err)})
 	return d, nil
+}
+
+// PrivateDir returns a directory of mode 0700 for temporary files that are not
+// layers. Close removes it; should the process be killed, the next build
+// sweeps it, where the machine's temporary directory would keep it.
+func (e *Engine) PrivateDir(ctx context.Context) (string, error) {
+	e.filesOnce.Do(func() { e.files = e.store.NewWorkspace() })
+	return e.files.Private(ctx)
 }
 
 func firstAvailable(ctx context.Context, make func() (isolation.Driver, error)) (isolation.Driver, error) {

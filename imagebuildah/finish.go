@@ -32,7 +32,7 @@ func (b *build) finish(ctx context.Context, s *stage) (*Result, error) {
 		return nil, err
 	}
 	for _, field := range c.Lost {
-		b.warn(field + " cannot be written in the format " + string(b.opts.Format) + " and is left out")
+		b.warn("left out, because the format " + string(b.opts.Format) + " cannot hold them: " + field)
 	}
 	r := &Result{ImageID: c.ID, Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Names: c.Names}
 	return r, b.writeOutputs(ctx, s, r)
@@ -48,7 +48,12 @@ func (b *build) applyFlags(s *stage) {
 		k, v, _ := strings.Cut(kv, "=")
 		s.setLabel(k, v)
 	}
-	if s.c.Base.Name != "" {
+	switch {
+	case b.opts.Format == define.FormatDocker:
+		// Nobody asked for them, so nobody is warned of their loss.
+		delete(s.c.Image.Annotations, "org.opencontainers.image.base.name")
+		delete(s.c.Image.Annotations, "org.opencontainers.image.base.digest")
+	case s.c.Base.Name != "":
 		annotate(s, "org.opencontainers.image.base.name", s.c.Base.Name)
 		annotate(s, "org.opencontainers.image.base.digest", s.c.Base.Digest)
 	}

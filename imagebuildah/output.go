@@ -121,7 +121,11 @@ func (b *build) writeArchive(ctx context.Context, r *Result, o Output) error {
 	if o.Dest != "-" {
 		return b.push(ctx, r, o.Type+"-archive:"+o.Dest+ref, transport.PushOptions{})
 	}
-	dir, err := os.MkdirTemp("", "strata-output-")
+	private, err := b.engine.PrivateDir(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(private, "output-")
 	if err != nil {
 		return err
 	}

@@ -34,15 +34,16 @@ const (
 type Workspace struct {
 	s *Store
 
-	mu     sync.Mutex
-	closed bool
-	name   string
-	lock   *os.File // flock(2): held while the process lives
-	pins   []string // ids of the pin layers
-	pinned map[define.LayerID]bool
-	path   string
-	dir    *os.File
-	layers int // numbers the names that LayerName gave
+	mu      sync.Mutex
+	closed  bool
+	name    string
+	lock    *os.File // flock(2): held while the process lives
+	pins    []string // ids of the pin layers
+	pinned  map[define.LayerID]bool
+	private string // a directory off the layers
+	path    string
+	dir     *os.File
+	layers  int // numbers the names that LayerName gave
 }
 
 // NewWorkspace makes a workspace. Nothing is written before the first Pin or
@@ -146,6 +147,34 @@ func (w *Workspace) Dir(ctx context.Context) (path string, dir *os.File, err err
 	}
 	w.path = path
 	return w.path, w.dir, nil
+}
+
+// Private returns a directory of mode 0700 for small files that belong to no
+// layer, such as those of OCI runtimes. It goes with the workspace, and like
+// the workspace it is swept when this process is killed.
+func (w *Workspace) Private(ctx context.Context) (string, error) {
+	if w.s.zeroCopy != "" {
+		path, _, err := w.Dir(ctx)
+		return path, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.private != "" {
+		return w.private, nil
+	}
+	if err := w.start(ctx); err != nil {
+		return "", err
+	}
+	dir, err := w.s.workDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, w.name)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return "", fmt.Errorf("making a private directory: %w", Explain(path, err))
+	}
+	w.private = path
+	return path, nil
 }
 
 // layerHome returns the directory that holds an overlay layer's diff.
@@ -276,6 +305,11 @@ func (w *Workspace) Close() error {
 		errs = append(errs, w.dir.Close())
 		if _, err := RemoveTree(nil, w.path); err != nil {
 			errs = append(errs, fmt.Errorf("removing the scratch directory: %w", err))
+		}
+	}
+	if w.private != "" {
+		if _, err := RemoveTree(nil, w.private); err != nil {
+			errs = append(errs, fmt.Errorf("removing a private directory: %w", err))
 		}
 	}
 	for _, id := range w.pins {
