@@ -35,6 +35,7 @@ type build struct {
 	index   *cache.FileIndex
 	// identity names what is built, for cache slots.
 	identity string
+	private  private
 
 	stages  []*stage
 	ctx     context.Context // of the stages: cancelled by the first failure
@@ -102,6 +103,9 @@ func checkOptions(o *Options) error {
 		if k, _, _ := strings.Cut(kv, "="); k == "" {
 			return fmt.Errorf("label or annotation %q: want key=value: %w", kv, define.ErrInvalid)
 		}
+	}
+	if err := checkPrivate(o); err != nil {
+		return err
 	}
 	return checkOutputs(o.Outputs)
 }

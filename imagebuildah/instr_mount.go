@@ -29,9 +29,20 @@ type runMount struct {
 // opened yet. The caller closes them.
 func (s *stage) planMounts(ctx context.Context, cmd *instructions.RunCommand) ([]*runMount, error) {
 	var list []*runMount
+	agents := 0
 	for _, parsed := range instructions.GetMounts(cmd) {
 		m := &runMount{Mount: parsed}
-		err := s.planMount(ctx, m)
+		var err error
+		switch m.Type {
+		case instructions.MountTypeSecret:
+			err = m.planSecret()
+		case instructions.MountTypeSSH:
+			m.planSSH(agents)
+			agents++
+		}
+		if err == nil {
+			err = s.planMount(ctx, m)
+		}
 		list = append(list, m)
 		if err != nil {
 			closeOrigins(list)
@@ -46,6 +57,10 @@ func (s *stage) planMount(ctx context.Context, m *runMount) (err error) {
 	if path.IsAbs(m.Target) {
 		m.target = path.Clean(m.Target)
 	}
+	if m.Target == "" && m.Env != nil && m.Type == instructions.MountTypeSecret {
+		m.target = "variable " + *m.Env
+		return nil
+	}
 	switch {
 	case strings.ContainsRune(m.Target+m.Source+m.CacheID, 0):
 		return fmt.Errorf("a value holds a zero byte: %w", define.ErrInvalid)
@@ -55,7 +70,7 @@ func (s *stage) planMount(ctx context.Context, m *runMount) (err error) {
 		return fmt.Errorf("target=%s: the root cannot be covered; name a directory below it: %w", m.Target, define.ErrInvalid)
 	}
 	switch m.Type {
-	case instructions.MountTypeTmpfs:
+	case instructions.MountTypeTmpfs, instructions.MountTypeSecret, instructions.MountTypeSSH:
 		return nil
 	case instructions.MountTypeCache:
 		if m.CacheID == "" {

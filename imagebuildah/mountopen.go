@@ -44,6 +44,10 @@ func (o *mountOpener) open(ctx context.Context, list []*runMount) error {
 			err = o.bind(ctx, m)
 		case instructions.MountTypeTmpfs:
 			err = o.tmpfs(m)
+		case instructions.MountTypeSecret:
+			err = o.secret(m)
+		case instructions.MountTypeSSH:
+			err = o.ssh(ctx, m)
 		}
 		if err != nil {
 			return fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.target, err)
@@ -56,6 +60,10 @@ func (o *mountOpener) open(ctx context.Context, list []*runMount) error {
 // add gives the step a tree, which is closed with the opener.
 func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 	o.closers = append(o.closers, tree.Close)
+	o.volume(m, tree, options...)
+}
+
+func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
 	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Options: options})
 }
 
@@ -223,7 +231,7 @@ func (o *mountOpener) caches(ctx context.Context, list []*runMount) error {
 	}
 	o.closers = append(o.closers, held.Close)
 	for i, m := range mounts {
-		o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: held.Trees[i], Target: m.target, ReadOnly: m.ReadOnly})
+		o.volume(m, held.Trees[i])
 	}
 	return nil
 }

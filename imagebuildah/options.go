@@ -46,6 +46,8 @@ type Options struct {
 	// Explain reports why each step was executed or not.
 	Explain bool
 	Run     RunOptions
+	Secrets []Secret
+	SSH     []SSH
 }
 
 // RunOptions is what flags say about RUN steps.

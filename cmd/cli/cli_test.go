@@ -60,7 +60,7 @@ func TestBadUsage(t *testing.T) {
 		"frobnicate":                                   `unknown command "frobnicate"; see strata --help`,
 		"build --outptu x":                             "unknown flag --outptu; did you mean --output?",
 		"build --zzzzzz":                               "unknown flag --zzzzzz; see strata build --help",
-		"build --secret id=x .":                        "--secret is not in this version of strata",
+		"build --build-context x=y .":                  "--build-context is not in this version of strata",
 		"build --no-cache-filter x":                    "--no-cache-filter is not in this version of strata; use --no-cache",
 		"build -m 5 .":                                 "-m is not in this version of strata",
 		"images --transient-store":                     "--transient-store is not in this version of strata",

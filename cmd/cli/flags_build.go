@@ -33,6 +33,7 @@ type buildFlags struct {
 	platform platformFlags
 	run      runFlags
 	time     timeFlags
+	private  privateFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -57,6 +58,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.platform.add(cmd)
 	b.run.add(cmd)
 	b.time.add(cmd)
+	b.private.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
 	fs.BoolVar(&b.pullNever, "pull-never", false, "the same as --pull=never")
@@ -129,6 +131,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 	for _, step := range []func() error{
 		func() error { return b.checkInput(o) },
 		func() error { return b.planContent(a, cmd, o) },
+		func() error { return b.private.options(a, o) },
 		func() error { return b.planOutputs(a, p) },
 		func() error { return b.planEngine(a, cmd, p) },
 		func() error { return b.planDisplay(a, cmd, p) },
