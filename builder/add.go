@@ -31,6 +31,8 @@ type Add struct {
 	Mode func(fs.FileMode) fs.FileMode
 	// Unpack extracts archives among the selections (ADD).
 	Unpack bool
+	// Hash computes digests of contents on the way (copier.Put).
+	Hash bool
 	// Progress is told of bytes written; may be nil.
 	Progress func(int64)
 }
@@ -66,27 +68,34 @@ func AbsDest(workdir, dest string) string {
 
 // Add copies into the container's root; the changes stay open.
 func (c *Container) Add(ctx context.Context, a Add) error {
+	fresh := c.top == nil && c.working == nil
 	w, err := c.begin(ctx, layer.BeginOptions{})
 	if err != nil {
 		return err
 	}
 	put := copier.Put{
 		Dest: AbsDest(c.Image.Config.WorkingDir, a.Dest), Owner: a.Owner, Mode: a.Mode,
-		Unpack: a.Unpack, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
+		Unpack: a.Unpack, Hash: a.Hash, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
 	}
 	if put.Owner == nil && !a.KeepOwner {
 		put.Owner = &copier.Owner{}
 	}
 	if w.Upper() == nil {
-		return withRoot(w.Root(), func(root *copier.Root) error { return put2(ctx, root, put, a) })
+		return withRoot(w.Root(), func(root *copier.Root) error { return a.write(ctx, root, put) })
 	}
 	return withRoot(w.Upper(), func(upper *copier.Root) error {
+		if fresh {
+			// Nothing is below, and nobody has looked through the overlay yet:
+			// the upper directory is the root.
+			return a.write(ctx, upper, put)
+		}
 		put.Upper = upper
-		return withRoot(w.Root(), func(root *copier.Root) error { return put2(ctx, root, put, a) })
+		return withRoot(w.Root(), func(root *copier.Root) error { return a.write(ctx, root, put) })
 	})
 }
 
-func put2(ctx context.Context, root *copier.Root, put copier.Put, a Add) error {
+// write puts the selections and files below root.
+func (a *Add) write(ctx context.Context, root *copier.Root, put copier.Put) error {
 	for _, s := range a.Selections {
 		if err := s.Put(ctx, root, put); err != nil {
 			return err

@@ -2,6 +2,9 @@ package copier
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
+	"hash"
 	"sync/atomic"
 
 	"github.com/stratabuild/strata/copier/internal/at"
@@ -26,8 +29,43 @@ type copySupport struct {
 
 // contentCopier copies the bytes of regular files.
 type contentCopier struct {
-	pt  *putter
-	buf []byte
+	pt    *putter
+	buf   []byte
+	flush writeBack
+}
+
+// writeBack makes the disk work on what was copied while more is copied, so
+// that a later sync finds less to do. sync_file_range(2) waits while the
+// disk's queue is full; the copying does not.
+type writeBack struct{ ranges chan [2]int64 }
+
+// add asks for a range of the file dst.
+func (w *writeBack) add(dst int, off, n int64) {
+	if w.ranges == nil {
+		own, err := unix.FcntlInt(uintptr(dst), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return
+		}
+		w.ranges = make(chan [2]int64, 64)
+		go func(ranges <-chan [2]int64) {
+			defer unix.Close(own)
+			for r := range ranges {
+				_ = unix.SyncFileRange(own, r[0], r[1], unix.SYNC_FILE_RANGE_WRITE)
+			}
+		}(w.ranges)
+	}
+	select {
+	case w.ranges <- [2]int64{off, n}:
+	default: // far behind: a luxury left out
+	}
+}
+
+// end is called when the file is complete.
+func (w *writeBack) end() {
+	if w.ranges != nil {
+		close(w.ranges)
+		w.ranges = nil
+	}
 }
 
 // content copies what src holds, st.Size bytes, to the empty file dst.
@@ -39,6 +77,7 @@ func (c *contentCopier) content(src, dst int, st *unix.Stat_t, from, to string) 
 	if st.Size < smallFile && (st.Size < 64<<10 || st.Blocks*512 >= st.Size) {
 		return c.small(src, dst, st.Size, from, to)
 	}
+	defer c.flush.end()
 	if !c.clone(src, dst) {
 		if err := c.extents(src, dst, st, from, to); err != nil {
 			return err
@@ -52,6 +91,53 @@ func (c *contentCopier) content(src, dst int, st *unix.Stat_t, from, to string) 
 	}
 	if after.Size != st.Size || after.Mtim != st.Mtim {
 		return changed(from)
+	}
+	return nil
+}
+
+// hashed copies like content and returns the digest of what was copied. Holes
+// stay holes: they are hashed as the zeros they read as.
+func (c *contentCopier) hashed(src, dst int, st *unix.Stat_t, from, to string) (sum [sha256.Size]byte, err error) {
+	if st.Size == 0 {
+		return sha256.Sum256(nil), nil
+	}
+	if st.Size < smallFile && (st.Size < 64<<10 || st.Blocks*512 >= st.Size) {
+		if err := c.small(src, dst, st.Size, from, to); err != nil {
+			return sum, err
+		}
+		return sha256.Sum256(c.buf[:st.Size]), nil
+	}
+	// The kernel copies; hashing reads the same pages beside it.
+	done := make(chan error, 1)
+	go func() { done <- c.content(src, dst, st, from, to) }()
+	h := sha256.New()
+	err = hashFile(c.pt.ctx, h, src, st.Size, from)
+	if err := errors.Join(<-done, err); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// hashFile hashes size bytes from the start of a file, without its offset.
+func hashFile(ctx context.Context, h hash.Hash, src int, size int64, from string) error {
+	buf := make([]byte, smallFile)
+	for off := int64(0); off < size; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := unix.Pread(src, buf[:min(size-off, int64(len(buf)))], off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fail("read", from, err)
+		}
+		if n == 0 {
+			return changed(from)
+		}
+		h.Write(buf[:n])
+		off += int64(n)
 	}
 	return nil
 }
@@ -164,6 +250,7 @@ func (c *contentCopier) span(src, dst int, off, n int64, from, to string) error 
 		if done == 0 {
 			return changed(from)
 		}
+		c.flush.add(dst, off, int64(done))
 		off, n = off+int64(done), n-int64(done)
 		c.progress(int64(done))
 	}

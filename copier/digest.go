@@ -318,7 +318,7 @@ func (w *digestWorker) job(j digestJob) error {
 func (w *digestWorker) item(j digestJob, it digestItem) error {
 	name := join(j.path, it.name)
 	var st unix.Stat_t
-	if it.n.typ == unix.S_IFREG && w.d.o.Index == nil {
+	if it.n.typ == unix.S_IFREG && w.d.o.Index == nil && it.n.copied == nil {
 		return w.regular(j, it, name, nil)
 	}
 	if err := at.Lstat(j.dir.fd, it.name, &st); err != nil {
@@ -399,6 +399,18 @@ func (w *digestWorker) emit(j digestJob, it digestItem, o object, st *unix.Stat_
 func (w *digestWorker) regular(j digestJob, it digestItem, name string, st *unix.Stat_t) error {
 	see := func(st *unix.Stat_t) { it.n.size, it.n.mtime, it.n.known = st.Size, st.Mtim, true }
 	index := w.d.o.Index
+	if c := it.n.copied; c != nil {
+		if c.id != fileID(st) {
+			return changed(name)
+		}
+		if index != nil && len(c.xattrs) == 0 {
+			index.Remember(c.id, hexDigest(c.sum))
+		}
+		return w.emit(j, it, w.object(st), st, func(b *body) error {
+			b.content, b.xattrs = c.sum, c.xattrs
+			return nil
+		})
+	}
 	if index != nil {
 		if dg, ok := index.Lookup(fileID(st)); ok {
 			if sum, ok := parseDigest(dg); ok {

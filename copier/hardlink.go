@@ -95,3 +95,42 @@ func (pt *putter) makeLink(l laterLink) error {
 	}
 	return at.Chtimes(to, l.mtime)
 }
+
+// hashedLinks gives the names of one inode the digest that was computed when
+// the first of them was copied.
+type hashedLinks struct {
+	files map[inode]*copiedFile
+	names []hashedName
+}
+
+type hashedName struct {
+	n  *node
+	id inode
+}
+
+// hashedLink notes a name of a file that has several: c is what was copied,
+// nil for the names that are links to it.
+func (pt *putter) hashedLink(n *node, st *unix.Stat_t, c *copiedFile) {
+	if !pt.p.Hash || st.Nlink <= 1 {
+		return
+	}
+	id := inode{st.Dev, st.Ino}
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if c == nil {
+		pt.hashed.names = append(pt.hashed.names, hashedName{n, id})
+		return
+	}
+	if pt.hashed.files == nil {
+		pt.hashed.files = map[inode]*copiedFile{}
+	}
+	pt.hashed.files[id] = c
+}
+
+// share is called when all workers have ended.
+func (h *hashedLinks) share() {
+	for _, name := range h.names {
+		name.n.copied = h.files[name.id]
+	}
+	h.names = nil
+}

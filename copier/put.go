@@ -33,6 +33,10 @@ type Put struct {
 	// IgnoreChownErrors keeps going where an id cannot be given (a user
 	// namespace with a single id).
 	IgnoreChownErrors bool
+	// Hash computes the digests of files' contents while they are copied, so
+	// that Digests, called afterwards, reads no file again. A file that changes
+	// in between is then an error of Digests.
+	Hash bool
 	// Progress is told of each file's bytes, by one goroutine at a time; may
 	// be nil.
 	Progress func(bytes int64)
@@ -62,6 +66,7 @@ func (pt *putter) put(s *Selection) error {
 	}
 	pt.src.close()
 	err = pt.pool.finish(err)
+	pt.hashed.share()
 	if cerr := pt.close(); err == nil {
 		err = cerr
 	}
@@ -86,6 +91,7 @@ type putter struct {
 
 	mu     sync.Mutex
 	links  hardLinks
+	hashed hashedLinks
 	copies copySupport
 }
 

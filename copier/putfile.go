@@ -93,6 +93,7 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 		return changed(name)
 	}
 	if w.pt.linked(j.dst, it.to, &st) {
+		w.pt.hashedLink(it.n, &st, nil)
 		return nil
 	}
 	var attrs []xattr
@@ -107,13 +108,27 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 		return fail("make", join(j.dst.path, it.to), err)
 	}
 	defer at.Close(dst)
-	if err := w.copy.content(src, dst, &st, name, join(j.dst.path, it.to)); err != nil {
+	if err := w.content(src, dst, &st, it, name, join(j.dst.path, it.to), attrs); err != nil {
 		return err
 	}
 	m := fileMeta{owner: w.pt.owner(&st), mode: mode, mtime: &st.Mtim, xattrs: attrs}
 	if err := w.pt.finishFile(dst, j.dst, m); err != nil {
 		return fail("set the metadata of", join(j.dst.path, it.to), err)
 	}
+	return nil
+}
+
+// content copies the bytes, and keeps what they were for Digests when asked.
+func (w *putWorker) content(src, dst int, st *unix.Stat_t, it putItem, from, to string, attrs []xattr) error {
+	if !w.pt.p.Hash || it.n.known {
+		return w.copy.content(src, dst, st, from, to)
+	}
+	sum, err := w.copy.hashed(src, dst, st, from, to)
+	if err != nil {
+		return err
+	}
+	it.n.copied = &copiedFile{id: fileID(st), sum: sum, xattrs: attrs}
+	w.pt.hashedLink(it.n, st, it.n.copied)
 	return nil
 }
 

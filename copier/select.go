@@ -2,6 +2,7 @@ package copier
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -74,6 +75,16 @@ type node struct {
 	// pass: a directory that is there only for what is selected below it; one
 	// that exists at the destination keeps its metadata.
 	pass bool
+	// copied is what a Put with Hash wrote of a regular file; Digests takes it
+	// over instead of reading the file once more.
+	copied *copiedFile
+}
+
+// copiedFile is the content of a file as it was copied.
+type copiedFile struct {
+	id     FileID
+	sum    [sha256.Size]byte
+	xattrs []xattr
 }
 
 // Sources lists the selected top-level sources, in the order of the patterns

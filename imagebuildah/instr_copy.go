@@ -28,6 +28,7 @@ type transfer struct {
 	exclude  []string
 	parents  bool
 	unpack   bool
+	hash     bool // compute digests while copying
 	from     string
 	urls     []string
 
@@ -103,7 +104,10 @@ func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *
 	defer t.origin.close()
 	defer t.closeFiles()
 	t.base = s.transferKey(t)
-	f := fsStep{in: in, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
+	// Files are read once: what is copied is hashed on the way when no look-up
+	// needs the digests before. Archives are unpacked, not copied.
+	t.hash = !s.looksUp() && s.b.opts.layers() && !t.unpack
+	f := fsStep{in: in, keyAfter: t.hash, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
 		return true, s.transferExec(ctx, t, mode)
 	}}
 	if t.origin.quick != nil {
@@ -117,7 +121,7 @@ func (s *stage) transferExec(ctx context.Context, t *transfer, mode func(fs.File
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
-	a := builder.Add{Dest: t.dest, Mode: mode, Unpack: t.unpack, KeepOwner: t.origin.keepOwner}
+	a := builder.Add{Dest: t.dest, Mode: mode, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
 	if t.chown != "" {
 		var owner copier.Owner
 		err := s.c.View(ctx, func(root *copier.Root) (err error) {

@@ -19,6 +19,9 @@ type fsStep struct {
 	// The last one tells by contents and is asked for before the step is
 	// executed; the others must be good to ask for at any time.
 	keys []keyFunc
+	// keyAfter: when nothing is looked up, the last key is asked for after the
+	// execution, which has read all that it takes.
+	keyAfter bool
 	// exec leaves its changes open in the stage's container. It reports
 	// whether there are any.
 	exec func(context.Context, *define.Step) (changed bool, err error)
@@ -33,6 +36,9 @@ func quickSlot(s cache.Slot) cache.Slot {
 
 type keyFunc = func(context.Context) (*cache.Key, error)
 
+// looksUp reports whether the next step may come from the cache.
+func (s *stage) looksUp() bool { return !s.missed && !s.b.opts.NoCache }
+
 // layerStep finds the step in the cache or executes it.
 func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 	step := s.nextStep(f.in)
@@ -40,7 +46,7 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 		return s.executeOpen(ctx, f, step)
 	}
 	var keys []*cache.Key
-	if !s.missed && !s.b.opts.NoCache {
+	if s.looksUp() {
 		hit, asked, err := s.lookup(ctx, f, step)
 		if err != nil || hit {
 			return err
@@ -56,12 +62,15 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 		// The key that tells by contents is the step's own; see save.
 		keys = append([]*cache.Key{keys[last]}, keys[:last]...)
 	} else {
-		k, err := f.keys[last](ctx)
-		if err != nil {
-			return err
-		}
 		// The cheap keys may wait for layers that are being committed.
-		keys, later = []*cache.Key{k}, f.keys[:last]
+		later = f.keys[:last]
+		if !f.keyAfter {
+			k, err := f.keys[last](ctx)
+			if err != nil {
+				return err
+			}
+			keys = []*cache.Key{k}
+		}
 	}
 	return s.executeLayer(ctx, f, step, keys, later)
 }
@@ -190,6 +199,13 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	changed, err := s.execute(ctx, f, step)
 	if err != nil {
 		return err
+	}
+	if len(keys) == 0 {
+		k, err := f.keys[len(f.keys)-1](ctx)
+		if err != nil {
+			return err
+		}
+		keys = []*cache.Key{k}
 	}
 	created := time.Now().UTC()
 	var made *layer.Layer
