@@ -10,6 +10,7 @@ import (
 	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/define"
+	"go.podman.io/storage"
 )
 
 // CommitOptions says how an image is recorded.
@@ -152,7 +153,8 @@ func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOpti
 // after a build whose steps all came from the cache: then nothing is written.
 func (c *Container) recorded(enc *image.Encoded, top define.LayerID, names []string) bool {
 	img, err := c.engine.store.Raw().Image(string(enc.ID))
-	if err != nil || img.TopLayer != string(top) || img.Digest != enc.ManifestDigest {
+	// The record's own digest is the manifest's that it was made with.
+	if err != nil || img.TopLayer != string(top) || img.BigDataDigests[storage.ImageDigestBigDataKey] != enc.ManifestDigest {
 		return false
 	}
 	for _, n := range names {

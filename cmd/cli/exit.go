@@ -90,7 +90,7 @@ func oneLine(s string) string {
 	for l := range strings.SplitSeq(s, "\n") {
 		l = strings.TrimSpace(l)
 		// The kinds are for programs: the sentence before them says it.
-		for _, kind := range []error{define.ErrInvalid, define.ErrUnsupported, define.ErrInUse} {
+		for _, kind := range []error{define.ErrInvalid, define.ErrUnsupported, define.ErrInUse, define.ErrNotFound} {
 			l = strings.TrimSuffix(l, ": "+kind.Error())
 		}
 		if l != "" {
