@@ -42,7 +42,7 @@ func TestExpand(t *testing.T) {
 		"${X:?give X}": `X: give X in "${X:?give X}"`,
 		"${X?}":        `X: is not allowed to be unset in "${X?}"`,
 		"${EMPTY:?}":   `EMPTY: is not allowed to be empty in "${EMPTY:?}"`,
-		"${FOO":        `unsupported modifier`,
+		"${FOO":        `a ${ without its } in "${FOO"`,
 		"${}":          `syntax error: bad substitution in "${}"`,
 		"'x":           `unexpected end of statement while looking for matching single-quote in "'x"`,
 		"${FOO:^}":     `unsupported modifier (:^) in substitution in "${FOO:^}"`,

@@ -194,6 +194,9 @@ func invalid(word string, err error) error {
 		word = word[:77] + "..."
 	}
 	text := lexerPrefix.ReplaceAllString(err.Error(), "")
+	if strings.Contains(text, "modifier (") && strings.ContainsRune(text, utf8.RuneError) {
+		text = "a ${ without its }" // the lexer takes the end for a modifier
+	}
 	return &wordError{fmt.Sprintf("%s in %q", text, word)}
 }
 
