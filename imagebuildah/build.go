@@ -73,7 +73,8 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 		return nil, err
 	}
 	if _, err := e.Store().Sweep(ctx); err != nil {
-		return nil, err
+		// What somebody else left is no reason not to build.
+		b.warn("what an earlier build left cannot be removed: " + err.Error())
 	}
 	return b.execute(ctx, graph)
 }
@@ -179,9 +180,13 @@ func (b *build) execute(ctx context.Context, graph *containerfile.Graph) (_ *Res
 		b.cancel(err)
 	}
 	b.running.Wait()
-	err = errors.Join(b.firstFailure(err), b.index.Flush(), b.closeStages(), b.space.Close())
+	if cleanup := errors.Join(b.index.Flush(), b.closeStages(), b.space.Close()); cleanup != nil {
+		// The image stands, or the failure is another one; the next build
+		// collects what is left.
+		b.warn("cleaning up: " + cleanup.Error())
+	}
 	if err != nil {
-		return nil, err
+		return nil, b.firstFailure(err)
 	}
 	result.Cached, result.Executed = int(b.cached.Load()), int(b.executed.Load())
 	return result, nil

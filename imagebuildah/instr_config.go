@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
-	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -90,7 +89,7 @@ func (s *stage) expose(cmd *instructions.ExposeCommand) error {
 	}
 	ports := make([]string, 0, len(cmd.Ports))
 	for _, word := range cmd.Ports {
-		list, err := portRange(word)
+		list, err := containerfile.Ports(word)
 		if err != nil {
 			return err
 		}
@@ -102,33 +101,6 @@ func (s *stage) expose(cmd *instructions.ExposeCommand) error {
 	}
 	s.configHistory("EXPOSE " + strings.Join(cmd.Ports, " "))
 	return nil
-}
-
-// portRange reads "port[-port][/tcp|udp|sctp]" and gives "port/proto" each.
-func portRange(word string) ([]string, error) {
-	bad := fmt.Errorf("port %q: want number[-number][/tcp|udp|sctp], numbers from 1 to 65535: %w", word, define.ErrInvalid)
-	ports, proto, found := strings.Cut(word, "/")
-	proto = strings.ToLower(proto)
-	if !found {
-		proto = "tcp"
-	}
-	if proto != "tcp" && proto != "udp" && proto != "sctp" {
-		return nil, bad
-	}
-	from, to, isRange := strings.Cut(ports, "-")
-	if !isRange {
-		to = from
-	}
-	first, err1 := strconv.ParseUint(from, 10, 16)
-	last, err2 := strconv.ParseUint(to, 10, 16)
-	if err1 != nil || err2 != nil || first == 0 || last < first {
-		return nil, bad
-	}
-	var list []string
-	for p := first; p <= last; p++ {
-		list = append(list, strconv.FormatUint(p, 10)+"/"+proto)
-	}
-	return list, nil
 }
 
 // commandLine is what CMD, ENTRYPOINT and RUN execute: the list as written,

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/copier"
@@ -31,6 +32,8 @@ type transfer struct {
 	hash     bool // compute digests while copying
 	from     string
 	urls     []string
+	git      []*addSource
+	checksum digest.Digest // of the only URL; "" is any
 
 	base      *cache.Key // what counts besides the sources
 	origin    *origin    // where sources are taken from, once opened
@@ -51,27 +54,27 @@ func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *ins
 		return err
 	}
 	t := &transfer{keyword: "ADD", contents: cmd.SourceContents, dest: cmd.DestPath,
-		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, unpack: true}
+		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
+	var git []string
 	for _, src := range cmd.SourcePaths {
 		switch {
 		case isHTTP(src):
 			t.urls = append(t.urls, src)
 		case isGit(src):
-			return fmt.Errorf("ADD from a git repository is not in this version of strata: %w", define.ErrUnsupported)
+			git = append(git, src)
 		default:
 			t.sources = append(t.sources, src)
 		}
+	}
+	if err := t.remote(cmd, git); err != nil {
+		return err
 	}
 	return s.transfer(ctx, in, t)
 }
 
 func refuseAddFlags(cmd *instructions.AddCommand) error {
-	for flag, used := range map[string]bool{
-		"link": cmd.Link, "checksum": cmd.Checksum != "", "keep-git-dir": cmd.KeepGitDir != nil, "unpack": cmd.Unpack != nil,
-	} {
-		if used {
-			return fmt.Errorf("ADD --%s is not in this version of strata: %w", flag, define.ErrUnsupported)
-		}
+	if cmd.Link {
+		return fmt.Errorf("ADD --link is not in this version of strata: %w", define.ErrUnsupported)
 	}
 	return nil
 }
@@ -95,7 +98,7 @@ func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *
 	if err != nil {
 		return err
 	}
-	if len(t.sources)+len(t.contents)+len(t.urls) > 1 && !strings.HasSuffix(builder.AbsDest("/", t.dest), "/") {
+	if len(t.sources)+len(t.contents)+len(t.urls)+len(t.git) > 1 && !strings.HasSuffix(builder.AbsDest("/", t.dest), "/") {
 		return fmt.Errorf("several sources need a directory as destination: write %s/ : %w", t.dest, define.ErrInvalid)
 	}
 	if t.origin, err = s.openOrigin(ctx, t.from); err != nil {
@@ -147,6 +150,11 @@ func (s *stage) transferExec(ctx context.Context, t *transfer, mode func(fs.File
 		return err
 	}
 	a.Files = append(a.Files, files...)
+	repositories, err := s.checkedOut(ctx, t)
+	if err != nil {
+		return err
+	}
+	a.Selections = append(a.Selections, repositories...)
 	return s.c.Add(ctx, a)
 }
 
@@ -171,6 +179,9 @@ func (s *stage) transferKey(t *transfer) *cache.Key {
 	k.Add("--chmod", t.chmod)
 	if t.parents {
 		k.Add("--parents", "true")
+	}
+	if t.keyword == "ADD" && !t.unpack {
+		k.Add("--unpack", "false")
 	}
 	for _, c := range t.contents {
 		k.Add("heredoc "+c.Path, c.Data)
@@ -209,22 +220,4 @@ func (s *stage) contentKey(ctx context.Context, t *transfer) (*cache.Key, error)
 		k.AddFiles(files)
 	}
 	return k, s.urlParts(ctx, t, k)
-}
-
-// parseChmod reads --chmod's octal form.
-func parseChmod(text string) (func(fs.FileMode) fs.FileMode, error) {
-	if text == "" {
-		return nil, nil
-	}
-	n, err := strconv.ParseUint(text, 8, 16)
-	if err != nil || n > 0o7777 {
-		return nil, fmt.Errorf("--chmod=%s: want an octal mode such as 755 or 0644: %w", text, define.ErrInvalid)
-	}
-	mode := fs.FileMode(n & 0o777)
-	for bit, m := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if n&bit != 0 {
-			mode |= m
-		}
-	}
-	return func(fs.FileMode) fs.FileMode { return mode }, nil
 }

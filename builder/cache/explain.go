@@ -258,9 +258,7 @@ func (d difference) text(s Slot) string {
 	switch {
 	case d.name == PartBase:
 		return fmt.Sprintf("the parent changed: base image digest %s was %s", short(d.now), short(d.was))
-	case d.name == PartParent && s.N > 2:
-		return "the previous step was executed"
-	case d.name == PartParent: // step 1 is FROM
+	case d.name == PartParent:
 		return fmt.Sprintf("the parent changed: %s was %s", short(d.now), short(d.was))
 	case d.name == PartInstruction, d.name == PartCommand, d.name == PartDestination:
 		return fmt.Sprintf("the %s was %s, is now %s", d.name, quote(d.was), quote(d.now))

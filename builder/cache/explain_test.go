@@ -47,11 +47,11 @@ func TestExplainDifferences(t *testing.T) {
 		{name: "base as parent", n: 2, was: append([]string{PartParent, d("1")}, run...), now: append([]string{PartParent, d("2")}, run...),
 			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the parent changed: " + sh("2") + " was " + sh("1")},
 		{name: "parent", n: 3, was: append([]string{PartParent, d("1")}, run...), now: append([]string{PartParent, d("2")}, run...),
-			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the previous step was executed"},
+			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the parent changed: sha256:d4735e3a265e… was sha256:6b86b273ff34…"},
 		{name: "parent and file", n: 3, was: []string{PartParent, d("1"), "file a", d("1")}, now: []string{PartParent, d("2"), "file a", d("2")},
-			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the previous step was executed; file a changed"},
+			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the parent changed: sha256:d4735e3a265e… was sha256:6b86b273ff34…; file a changed"},
 		{name: "parent and files", n: 3, was: []string{PartParent, d("1"), "file a", d("1"), "file b", d("1")}, now: []string{PartParent, d("2"), "file a", d("2")},
-			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the previous step was executed; file a changed (and 1 more)"},
+			part: PartParent, wasV: d("1"), nowV: d("2"), text: "the parent changed: sha256:d4735e3a265e… was sha256:6b86b273ff34…; file a changed (and 1 more)"},
 		{name: "instruction", was: []string{PartInstruction, "RUN a"}, now: []string{PartInstruction, "RUN b"},
 			part: PartInstruction, wasV: "RUN a", nowV: "RUN b", text: `the instruction was "RUN a", is now "RUN b"`},
 		{name: "command", was: []string{PartInstruction, "RUN", PartCommand, "a"}, now: []string{PartInstruction, "RUN", PartCommand, "b"},
@@ -145,13 +145,13 @@ func TestNearest(t *testing.T) {
 		key  *Key
 		want string
 	}{
-		{"the same place and text", at("b", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the previous step was executed"},
-		{"a line was inserted above", at("b", 4, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the previous step was executed"},
-		{"and below", at("b", 5, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the previous step was executed"},
-		{"a command, further down", at("b", 6, "RUN"), key(PartParent, "p9", PartInstruction, "RUN", PartCommand, "a"), "the previous step was executed"},
+		{"the same place and text", at("b", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the parent changed: \"p9\" was \"p1\""},
+		{"a line was inserted above", at("b", 4, "RUN"), key(PartParent, "p9", PartInstruction, "RUN a"), "the parent changed: \"p9\" was \"p1\""},
+		{"and below", at("b", 5, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the parent changed: \"p9\" was \"p2\""},
+		{"a command, further down", at("b", 6, "RUN"), key(PartParent, "p9", PartInstruction, "RUN", PartCommand, "a"), "the parent changed: \"p9\" was \"p3\""},
 		{"another text", at("b", 3, "RUN"), key(PartParent, "p1", PartInstruction, "RUN c"), `the instruction was "RUN a", is now "RUN c"`},
 		{"another keyword", at("b", 3, "COPY"), key(PartParent, "p1", PartInstruction, "COPY c"), "no earlier build of this step"},
-		{"another build", at("elsewhere", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the previous step was executed (compared with another build)"},
+		{"another build", at("elsewhere", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN b"), "the parent changed: \"p9\" was \"p2\" (compared with another build)"},
 		{"another build and text", at("elsewhere", 3, "RUN"), key(PartParent, "p9", PartInstruction, "RUN c"), "no earlier build of this step"},
 	}
 	for _, tt := range tests {

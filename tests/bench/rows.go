@@ -53,7 +53,7 @@ func rows(s scale) []row {
 			context: func(dir string) error { return containerfile(dir, runSteps(s)...) },
 			cached:  true,
 		},
-		{name: fmt.Sprintf("COPY %d files, no cache", s.files), context: copyFiles, script: copyScript},
+		{name: fmt.Sprintf("COPY %d files, no cache", s.files), context: copyFiles, fresh: true, script: copyScript},
 		{name: fmt.Sprintf("COPY %d files, cached", s.files), context: copyFiles, cached: true, script: statScript},
 		{
 			name: fmt.Sprintf("COPY %d files, 1 changed", s.files), context: copyFiles, cached: true, script: copyScript,
