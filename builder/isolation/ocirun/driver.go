@@ -136,7 +136,10 @@ func (d *driver) choose(ctx context.Context, probe bool) (*oci, error) {
 }
 
 func notFound(name string) error {
-	if name != "" {
+	switch {
+	case strings.Contains(name, "/"): // a path, which is not searched for
+		return fmt.Errorf("OCI runtime %s: no such program: name another with --runtime: %w", name, define.ErrNotFound)
+	case name != "":
 		return fmt.Errorf("OCI runtime %s: not found in PATH or %s: install it, or name another with --runtime: %w",
 			name, strings.Join(directories[:], ", "), define.ErrNotFound)
 	}
