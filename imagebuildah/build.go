@@ -180,6 +180,11 @@ func (b *build) execute(ctx context.Context, graph *containerfile.Graph) (_ *Res
 		b.cancel(err)
 	}
 	b.running.Wait()
+	if err != nil && b.executed.Load() > 0 && ctx.Err() == nil {
+		// No image was recorded, but steps were: their layers are to survive
+		// a power cut too.
+		err = errors.Join(err, b.space.Sync(ctx))
+	}
 	if cleanup := errors.Join(b.index.Flush(), b.closeStages(), b.space.Close()); cleanup != nil {
 		// The image stands, or the failure is another one; the next build
 		// collects what is left.

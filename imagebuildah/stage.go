@@ -194,8 +194,24 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 
 // end seals what a build without layers left open.
 func (s *stage) end(ctx context.Context) error {
-	_, err := s.c.Seal(ctx, s.b.freezeOptions())
-	return err
+	if !s.c.Dirty() {
+		return nil
+	}
+	made, err := s.c.Seal(ctx, s.b.freezeOptions())
+	if err != nil {
+		return err
+	}
+	// No key names the layer; when no image comes to need it, prune must.
+	s.b.running.Go(func() {
+		info, err := made.Wait(s.b.outer)
+		if err == nil {
+			err = s.b.engine.Cache().Note(s.b.outer, info.ID)
+		}
+		if err != nil && s.b.outer.Err() == nil {
+			s.b.cancel(err)
+		}
+	})
+	return nil
 }
 
 // materialize makes the container's chain end at top. Steps found in the

@@ -185,6 +185,22 @@ func replaceRecord(base, path string, id [32]byte, r Result, data [][]byte) erro
 	return writeFile(base, path, data...)
 }
 
+// Note tells the cache of a layer that was made without a key, so that Prune
+// removes it once no image needs it.
+func (c *Cache) Note(ctx context.Context, layer define.LayerID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	base, err := c.dir()
+	if err != nil {
+		return err
+	}
+	if err := c.hold(ctx, base); err != nil {
+		return err
+	}
+	return addOrphan(base, string(layer))
+}
+
 // Seen makes the key the slot's latest without a new record (after a hit).
 // It writes only when that changes something.
 func (c *Cache) Seen(ctx context.Context, s Slot, k *Key) error {
