@@ -127,9 +127,12 @@ func (s *stage) urlParts(ctx context.Context, t *transfer, k *cache.Key) error {
 			return err
 		}
 		t.downloads = append(t.downloads, d)
+		if err := t.verify(d); err != nil {
+			return fmt.Errorf("%s: %w", d.Name, err)
+		}
 		k.Add("url "+d.Name, d.Digest)
 	}
-	return nil
+	return s.gitParts(ctx, t, k)
 }
 
 // fetched gives the downloads as files. Those that no key has asked for are
@@ -162,5 +165,5 @@ func (t *transfer) closeFiles() error {
 	for _, d := range t.downloads {
 		err = errors.Join(err, d.Close())
 	}
-	return err
+	return errors.Join(err, t.closeGit())
 }
