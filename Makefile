@@ -35,7 +35,7 @@ demo: ## build strata, build an image with it, build it again from the cache
 
 .PHONY: test
 test: ## all tests, as this user and, when this is root, as an unprivileged one too
-	tests/setup.sh
+	tests/setup.sh test
 	tests/run.sh
 
 .PHONY: unit
@@ -76,13 +76,18 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	done
 
 .PHONY: bench
-bench: ## the benchmarks
+bench: build ## strata beside buildah and plain tools, as a table (some minutes)
+	tests/setup.sh real
+	go run ./tests/bench -strata $(STRATA)
+
+.PHONY: bench-go
+bench-go: ## the Go benchmarks of the parts
 	go test ./... -run '^$$' -bench . -benchmem
 
 .PHONY: test-real
 test-real: build ## builds of real projects (needs the network and some minutes)
-	@if compgen -G 'tests/real/*_test.go' >/dev/null; then go test ./tests/real/... -tags=$(TAGS),real -count=1 -timeout 60m -v; \
-	else echo "tests/real holds no tests yet"; fi
+	tests/setup.sh real
+	go test ./tests/real/... -tags=$(TAGS),real -count=1 -timeout 60m -v
 
 .PHONY: clean
 clean: ## remove what the targets made

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Makes ready what the demo and the tests need besides Go and git: Debian's
-# busybox-static (the base image) and uidmap (rootless builds with many ids).
-# Root installs them; others are told what is missing and what that costs.
+# Makes ready what is needed besides Go and git: Debian's busybox-static (the
+# base image) and uidmap (rootless builds with many ids); for "test" also the
+# peers that read and run what strata makes, for "real" also mmdebstrap. Root
+# installs them; others are told what is missing and what that costs.
+#
+#	tests/setup.sh [test|real]
 set -euo pipefail
 
 need() { # program package what-it-is-for
@@ -26,6 +29,20 @@ need newuidmap uidmap "rootless builds then map one id only"
 need setpriv util-linux "tests as another user are then skipped"
 need xz xz-utils "tests of xz archives are then skipped"
 need bzip2 bzip2 "tests of bzip2 archives are then skipped"
+
+case ${1:-} in
+test)
+	for peer in skopeo podman buildah runc crun; do
+		need "$peer" "$peer" "tests with $peer are then skipped"
+	done
+	need git git "tests of git contexts are then skipped"
+	;;
+real)
+	need mmdebstrap mmdebstrap "the Debian base of the real builds is made with it"
+	need buildah buildah "there is then no comparison"
+	need runc runc "buildah runs its steps with it"
+	;;
+esac
 
 if [ ${#packages[@]} -gt 0 ]; then
 	echo "setup: installing ${packages[*]}" >&2
