@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -169,6 +170,18 @@ func (p *process) end() {
 	p.child.Kill()
 	p.child.Wait()
 	unix.Close(p.socket)
+}
+
+// startedSoon reports whether the step's program runs. It may do so, and have
+// been heard of by others, a moment before its socket told us.
+func (p *process) startedSoon() bool {
+	for range 50 {
+		if p.running.Load() {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return p.running.Load()
 }
 
 // handlesTerm reports whether the process would do something on SIGTERM.

@@ -165,7 +165,7 @@ func watch(ctx context.Context, p *process) (stop func()) {
 	detach := context.AfterFunc(ctx, func() {
 		// Before its program runs, it has nothing to tidy up. A program that
 		// does not listen to SIGTERM ends by it, as anywhere else.
-		if errors.Is(context.Cause(ctx), isolation.ErrKillNow) || !p.running.Load() || !p.handlesTerm() {
+		if errors.Is(context.Cause(ctx), isolation.ErrKillNow) || !p.startedSoon() || !p.handlesTerm() {
 			p.child.Kill()
 			return
 		}
