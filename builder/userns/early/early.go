@@ -112,15 +112,27 @@ func mentions(line string) bool {
 	return false
 }
 
-// command returns the first argument that is no flag. The value of a flag in
-// front of the command may be taken for it; then nothing is guessed.
+// command returns the first argument that is no flag. The value of a flag that
+// is not known here may be taken for it; then nothing is guessed.
 func command(args []string) string {
 	for i := 1; i < len(args); i++ {
-		if a := args[i]; a == "" || a[0] != '-' {
+		switch a := args[i]; {
+		case a == "" || a[0] != '-':
 			return a
+		case takesValue(a):
+			i++
 		}
 	}
 	return ""
+}
+
+// takesValue reports the global flags whose value is the next argument.
+func takesValue(flag string) bool {
+	switch flag {
+	case "--root", "--runroot", "--storage-driver", "--storage-opt", "--log-level":
+		return true
+	}
+	return false
 }
 
 // steps reports the commands that run steps.
