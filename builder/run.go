@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/stratabuild/strata/builder/isolation"
@@ -27,6 +28,18 @@ type Confinement struct {
 	AddHosts                   []string
 	DNS, DNSSearch, DNSOptions []string
 	Volumes                    []isolation.Volume
+	// Hostname is "" for a random one. NoHosts and NoHostname leave the
+	// image's own /etc/hosts and /etc/hostname to the step.
+	Hostname            string
+	NoHosts, NoHostname bool
+	// GroupAdd are further supplementary groups, as names of the root's
+	// /etc/group or numbers; "keep-groups" alone leaves those of this process
+	// to the step.
+	GroupAdd   []string
+	Devices    []isolation.Device
+	Namespaces isolation.Namespaces
+	Security   isolation.Security
+	Limits     isolation.Limits
 	// HTTPProxy passes the proxy variables of this process to steps. They
 	// are no part of the image, the history or the cache key.
 	HTTPProxy bool
@@ -48,8 +61,12 @@ type Run struct {
 	// events of Step.
 	Stdin          *os.File
 	Stdout, Stderr *os.File
-	Step           *define.Step
-	Confinement    Confinement
+	// Terminal asks for a pseudo terminal as the process's standard three;
+	// Console then gets its master side, as isolation.Step.Console does.
+	Terminal    bool
+	Console     func(master *os.File)
+	Step        *define.Step
+	Confinement Confinement
 }
 
 // Run runs a process on the container's root; its changes stay open. A
@@ -63,8 +80,8 @@ func (c *Container) Run(ctx context.Context, r Run) error {
 	if err != nil {
 		return err
 	}
-	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr}
-	if r.Stdout != nil && r.Stderr != nil {
+	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Console: r.Console}
+	if r.Terminal || r.Stdout != nil && r.Stderr != nil {
 		return driver.Run(ctx, step)
 	}
 	out, err := newOutput(c.engine.opts.Listener, r.Step)
@@ -119,7 +136,9 @@ func (c *Container) openForRun(ctx context.Context) (*layer.Working, error) {
 func (c *Container) isolationOptions(r Run) isolation.Options {
 	f := r.Confinement
 	o := isolation.Options{
-		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir,
+		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal,
+		Hostname: f.Hostname, NoHosts: f.NoHosts, NoHostname: f.NoHostname,
+		Devices: f.Devices, Namespaces: f.Namespaces, Security: f.Security, Limits: f.Limits,
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,
 		CapAdd: f.CapAdd, CapDrop: f.CapDrop, Ulimits: f.Ulimits, ShmSize: f.ShmSize, Volumes: append(append([]isolation.Volume(nil), f.Volumes...), r.Mounts...),
 		Rootless: c.engine.opts.Rootless, SingleID: c.engine.opts.SingleID,
@@ -191,6 +210,9 @@ func (c *Container) resolveAccount(root *copier.Root, r Run, o *isolation.Option
 		return fmt.Errorf("user %q: %w", name, err)
 	}
 	o.UID, o.GID, o.Groups = u.UID, u.GID, u.Groups
+	if err := addGroups(root, r.Confinement.GroupAdd, o); err != nil {
+		return err
+	}
 	home := false
 	for _, kv := range o.Env {
 		home = home || strings.HasPrefix(kv, "HOME=")
@@ -199,6 +221,30 @@ func (c *Container) resolveAccount(root *copier.Root, r Run, o *isolation.Option
 		o.Env = append(o.Env, "HOME="+u.Home)
 	}
 	return ensureDir(root, o.Cwd, copier.Owner{})
+}
+
+// keepGroups is the value of --group-add that is no group.
+const keepGroups = "keep-groups"
+
+// addGroups adds supplementary groups, by names of the root's /etc/group.
+func addGroups(root *copier.Root, names []string, o *isolation.Options) error {
+	for _, name := range names {
+		if name == keepGroups {
+			if len(names) > 1 {
+				return fmt.Errorf("group %s: stands alone, other groups cannot be added to it: %w", keepGroups, define.ErrInvalid)
+			}
+			o.KeepGroups = true
+			return nil
+		}
+		u, err := root.User("0:" + name)
+		if err != nil {
+			return fmt.Errorf("group %q to add: %w", name, err)
+		}
+		if !slices.Contains(o.Groups, u.GID) {
+			o.Groups = append(o.Groups, u.GID)
+		}
+	}
+	return nil
 }
 
 // ensureDir makes a step's working directory when the root lacks it, as

@@ -4,7 +4,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -84,5 +86,69 @@ func addConfinement(k *cache.Key, r RunOptions) {
 	}
 	for _, v := range r.Volumes {
 		k.Add("--volume", strings.Join([]string{v.Source, v.Target, strconv.FormatBool(v.ReadOnly), strings.Join(v.Options, ",")}, ":"))
+	}
+	addString := func(name, value string) {
+		if value != "" {
+			k.Add(name, value)
+		}
+	}
+	addString("--hostname", r.Hostname)
+	if r.NoHosts {
+		k.Add("--no-hosts", "true")
+	}
+	if r.NoHostname {
+		k.Add("--no-hostname", "true")
+	}
+	addList(k, "--group-add", r.GroupAdd)
+	for _, d := range r.Devices {
+		k.Add("--device", strings.Join([]string{d.Source, d.Target, d.Permissions}, ":"))
+	}
+	addString("--pid", string(r.Namespaces.PID))
+	addString("--ipc", string(r.Namespaces.IPC))
+	addString("--uts", string(r.Namespaces.UTS))
+	addString("--cgroupns", string(r.Namespaces.Cgroup))
+	addString("--userns", string(r.Namespaces.User))
+	addSecurity(k, r.Security)
+	addLimits(k, r.Limits)
+}
+
+// addSecurity adds --security-opt; a seccomp profile counts with its content.
+func addSecurity(k *cache.Key, s isolation.Security) {
+	const name = "--security-opt"
+	if s.SeccompUnconfined {
+		k.Add(name, "seccomp=unconfined")
+	}
+	if len(s.SeccompProfile) > 0 {
+		k.Add(name+" seccomp", string(digest.FromBytes(s.SeccompProfile)))
+	}
+	if s.NoNewPrivileges {
+		k.Add(name, "no-new-privileges")
+	}
+	if s.AppArmor != "" {
+		k.Add(name, "apparmor="+s.AppArmor)
+	}
+	addList(k, name+" mask", s.Mask)
+	addList(k, name+" unmask", s.Unmask)
+}
+
+// addLimits adds what a step can see of its limits; the group that they are
+// set in says nothing of itself.
+func addLimits(k *cache.Key, l isolation.Limits) {
+	add := func(name string, value int64) {
+		if value != 0 {
+			k.Add(name, strconv.FormatInt(value, 10))
+		}
+	}
+	add("--memory", l.Memory)
+	add("--memory-swap", l.MemorySwap)
+	add("--cpu-shares", int64(l.CPUShares))
+	add("--cpu-quota", l.CPUQuota)
+	add("--cpu-period", int64(l.CPUPeriod))
+	add("--pids-limit", l.PIDs)
+	if l.CPUSetCPUs != "" {
+		k.Add("--cpuset-cpus", l.CPUSetCPUs)
+	}
+	if l.CPUSetMems != "" {
+		k.Add("--cpuset-mems", l.CPUSetMems)
 	}
 }

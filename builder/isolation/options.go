@@ -1,6 +1,13 @@
 package isolation
 
-import "os"
+import (
+	"net/netip"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stratabuild/strata/builder/cgroup"
+)
 
 // Options describes a step as its user sees it.
 type Options struct {
@@ -13,14 +20,23 @@ type Options struct {
 	GID uint32
 	// Groups are the supplementary groups, the primary one included.
 	Groups []uint32
+	// KeepGroups leaves the step those of this process in their place.
+	KeepGroups bool
 	// Terminal asks for a pty as the step's standard three (run -t).
 	Terminal bool
 
 	Network  NetworkMode // "" is host
 	Hostname string      // "" is a short random one
 	// Hosts are extra lines of /etc/hosts: "name:ip", "name=ip", several
-	// names as "a;b:ip", IPv6 addresses with or without brackets.
+	// names as "a;b:ip", IPv6 addresses with or without brackets. The address
+	// host-gateway is HostGateway.
 	Hosts []string
+	// HostGateway is an address at which the step reaches the host; the zero
+	// value says that there is none.
+	HostGateway netip.Addr
+	// NoHosts and NoHostname leave the root's own /etc/hosts and
+	// /etc/hostname to the step.
+	NoHosts, NoHostname bool
 	// DNS, DNSSearch and DNSOptions replace the host's when set.
 	DNS, DNSSearch, DNSOptions []string
 
@@ -31,9 +47,13 @@ type Options struct {
 	ShmSize int64 // bytes of /dev/shm; 0 is 64 MiB
 	// Volumes are bind mounts of the user's.
 	Volumes []Volume
-	// SeccompUnconfined switches the filter off.
-	SeccompUnconfined bool
-	NoNewPrivileges   bool
+	// Devices are device nodes of the host's, or directories of them.
+	Devices []Device
+	// Namespaces says which namespaces the step shares; the network has a
+	// field of its own.
+	Namespaces Namespaces
+	Limits     Limits
+	Security
 	// Rootless says that the process is in a user namespace of its own;
 	// SingleID that it maps one id only.
 	Rootless, SingleID bool
@@ -62,3 +82,52 @@ type Volume struct {
 	// it is on; U, O and the other propagation modes are refused.
 	Options []string
 }
+
+// NamespaceMode is "" or "private" (also spelled "container"): the step has
+// a namespace of its own; "host": it shares that of this process; or the
+// absolute path of a namespace's file, such as /proc/1/ns/ipc.
+type NamespaceMode string
+
+const (
+	// NamespacePrivate is the default.
+	NamespacePrivate NamespaceMode = "private"
+	// NamespaceHost shares this process's.
+	NamespaceHost NamespaceMode = "host"
+)
+
+// Namespaces are the modes by type. User is "" or "host": steps run in the
+// user namespace of this process, which is one of its own when it is rootless.
+type Namespaces struct{ PID, IPC, UTS, Cgroup, User NamespaceMode }
+
+// Device is a device node, or a directory of them, that the step may use. It
+// is mounted, not made: that works without privileges too, as far as the
+// node's mode and owner let this process open it.
+type Device struct {
+	Source string // host path
+	Target string // unsafe, absolute; "" is Source
+	// Permissions are "rw" or "rwm", which "" stands for: there is no device
+	// cgroup that could enforce less.
+	Permissions string
+}
+
+// Security is what --security-opt says. The zero value is the default.
+type Security struct {
+	// SeccompUnconfined switches the filter off.
+	SeccompUnconfined bool
+	// SeccompProfile is another profile's JSON, in docker's form; empty is
+	// the default one.
+	SeccompProfile  []byte
+	NoNewPrivileges bool
+	// AppArmor is a profile that is loaded on the host; "" and "unconfined"
+	// change nothing.
+	AppArmor string
+	// Mask are further paths to hide. Unmask are paths not to hide and not to
+	// make read-only, with a shell's wildcards; ALL is all of them.
+	Mask, Unmask []string
+}
+
+// Limits bound what a step may use of the machine.
+type Limits = cgroup.Limits
+
+// Joined are namespaces given by descriptor; see Spec.Joined.
+type Joined map[specs.LinuxNamespaceType]*os.File

@@ -28,6 +28,13 @@ type Spec struct {
 	// descriptor rather than by path. Their entry in Mounts has type bind and
 	// an empty source.
 	Trees map[string]*os.File
+	// Joined are namespaces that the step joins, by type: their entry in
+	// Linux.Namespaces has an empty path. They stay the caller's.
+	Joined Joined
+	// Limits are applied by the driver. Linux.Resources is not used.
+	Limits Limits
+	// KeepGroups leaves this process's supplementary groups to the step.
+	KeepGroups bool
 	// Terminal asks for a pty.
 	Terminal bool
 }
@@ -41,18 +48,14 @@ func NewSpec(o Options) (*Spec, error) {
 	if o.Network != NetworkHost && o.Network != NetworkNone {
 		return nil, fmt.Errorf("network %q: want host or none: %w", o.Network, define.ErrInvalid)
 	}
-	if o.Hostname == "" {
-		o.Hostname = randomHostname()
-	} else if err := checkHostname(o.Hostname); err != nil {
+	if err := o.Limits.Check(); err != nil {
 		return nil, err
 	}
-	s := &Spec{Terminal: o.Terminal}
+	s := &Spec{Terminal: o.Terminal, Limits: o.Limits, KeepGroups: o.KeepGroups}
 	s.Version = specs.Version
-	s.Hostname = o.Hostname
-	s.Linux = &specs.Linux{
-		MaskedPaths:   maskedPaths(),
-		ReadonlyPaths: readonlyPaths(),
-		Namespaces:    namespaces(o.Network),
+	s.Linux = &specs.Linux{}
+	if err := s.namespaces(&o); err != nil {
+		return nil, err
 	}
 	caps, err := capabilities(o)
 	if err != nil {
@@ -64,26 +67,13 @@ func NewSpec(o Options) (*Spec, error) {
 	if s.Process.Rlimits, err = rlimits(o.Ulimits, o.Rootless); err != nil {
 		return nil, err
 	}
-	if !o.SeccompUnconfined {
-		if s.Linux.Seccomp, err = defaultProfile(caps); err != nil {
-			return nil, err
-		}
+	if err := s.security(o.Security, caps); err != nil {
+		return nil, err
 	}
 	if err := s.mounts(o); err != nil {
 		return nil, err
 	}
 	return s, s.files(o)
-}
-
-func namespaces(n NetworkMode) []specs.LinuxNamespace {
-	ns := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace},
-		{Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
-	}
-	if n == NetworkNone {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
-	}
-	return ns
 }
 
 // HasNamespace reports whether the step gets a namespace of the type.

@@ -17,9 +17,18 @@ import (
 // files fills s.Files. A file below a volume of the user's is left out: the
 // volume is what the user wants to see there.
 func (s *Spec) files(o Options) error {
-	hosts, err := hostsFile(o)
-	if err != nil {
-		return err
+	s.Files = map[string][]byte{}
+	if !o.NoHosts {
+		hosts, err := hostsFile(o)
+		if err != nil {
+			return err
+		}
+		s.Files["/etc/hosts"] = []byte(hosts)
+	} else if len(o.Hosts) > 0 {
+		return fmt.Errorf("host entry %q: the step is to keep the image's /etc/hosts: %w", o.Hosts[0], define.ErrInvalid)
+	}
+	if !o.NoHostname {
+		s.Files["/etc/hostname"] = []byte(o.Hostname + "\n")
 	}
 	host, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -29,11 +38,7 @@ func (s *Spec) files(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.Files = map[string][]byte{
-		"/etc/hosts":       []byte(hosts),
-		"/etc/hostname":    []byte(o.Hostname + "\n"),
-		"/etc/resolv.conf": []byte(resolv),
-	}
+	s.Files["/etc/resolv.conf"] = []byte(resolv)
 	for _, m := range s.Mounts {
 		for file := range s.Files {
 			if file == m.Destination || strings.HasPrefix(file, m.Destination+"/") {
@@ -81,7 +86,7 @@ func isHostname(name string) bool {
 func hostsFile(o Options) (string, error) {
 	var b strings.Builder
 	for _, h := range o.Hosts {
-		names, addr, err := hostEntry(h)
+		names, addr, err := hostEntry(h, o.HostGateway)
 		if err != nil {
 			return "", err
 		}
@@ -92,8 +97,9 @@ func hostsFile(o Options) (string, error) {
 	return b.String(), nil
 }
 
-// hostEntry reads "name:ip", "name=ip" and "a;b:ip".
-func hostEntry(h string) ([]string, netip.Addr, error) {
+// hostEntry reads "name:ip", "name=ip" and "a;b:ip"; gateway is the address
+// of host-gateway.
+func hostEntry(h string, gateway netip.Addr) ([]string, netip.Addr, error) {
 	bad := func(why string) ([]string, netip.Addr, error) {
 		return nil, netip.Addr{}, fmt.Errorf("host entry %q: %s: want name:ip, such as db:10.0.0.7: %w", h, why, define.ErrInvalid)
 	}
@@ -103,8 +109,11 @@ func hostEntry(h string) ([]string, netip.Addr, error) {
 	}
 	text := h[at+1:]
 	if text == "host-gateway" {
-		return nil, netip.Addr{}, fmt.Errorf("host entry %q: host-gateway needs a network with a gateway, "+
-			"which this version does not make; on the host's network use 127.0.0.1: %w", h, define.ErrUnsupported)
+		if !gateway.IsValid() {
+			return nil, netip.Addr{}, fmt.Errorf("host entry %q: host-gateway needs a network with a gateway; "+
+				"on the host's network use 127.0.0.1: %w", h, define.ErrUnsupported)
+		}
+		text = gateway.String()
 	}
 	if inner, ok := strings.CutPrefix(text, "["); ok {
 		if text, ok = strings.CutSuffix(inner, "]"); !ok {

@@ -39,7 +39,7 @@ func readonlyPaths() []string {
 // mounts fills s.Mounts and s.Trees: the kernel's file systems, then the
 // user's volumes, outer ones first.
 func (s *Spec) mounts(o Options) error {
-	volumes, trees, err := volumes(o.Volumes)
+	volumes, trees, err := volumes(o.Volumes, o.Devices)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,11 @@ func sysMount(o Options) specs.Mount {
 
 // volumes translates the user's bind mounts, sorted so that outer targets
 // come before those inside them.
-func volumes(list []Volume) ([]specs.Mount, map[string]*os.File, error) {
-	var mounts []specs.Mount
+func volumes(list []Volume, nodes []Device) ([]specs.Mount, map[string]*os.File, error) {
+	mounts, err := devices(nodes)
+	if err != nil {
+		return nil, nil, err
+	}
 	trees := map[string]*os.File{}
 	for _, v := range list {
 		target, err := volumeTarget(v.Target)

@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -274,7 +275,7 @@ func FuzzHostEntry(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		names, _, err := hostEntry(s)
+		names, _, err := hostEntry(s, netip.Addr{})
 		if err == nil && strings.ContainsAny(strings.Join(names, ""), " \t\n\r#\x00") {
 			t.Errorf("%q gives %q", s, names)
 		}

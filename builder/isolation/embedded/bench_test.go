@@ -34,7 +34,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			root := isolationtest.OpenRoot(b, isolationtest.NewRoot(b))
 			spec, err := isolation.NewSpec(isolation.Options{Args: []string{"/bin/sh", "-c", ":"}, Network: c.network,
-				SeccompUnconfined: !c.seccomp, Rootless: os.Getuid() != 0})
+				Security: isolation.Security{SeccompUnconfined: !c.seccomp}, Rootless: os.Getuid() != 0})
 			if err != nil {
 				b.Fatal(err)
 			}

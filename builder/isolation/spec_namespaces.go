@@ -1,0 +1,98 @@
+package isolation
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/stratabuild/strata/define"
+)
+
+// namespaces fills s.Linux.Namespaces and the hostname, o's too.
+func (s *Spec) namespaces(o *Options) error {
+	if err := o.Namespaces.checkUser(o.Rootless); err != nil {
+		return err
+	}
+	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, n := range [...]struct {
+		kind specs.LinuxNamespaceType
+		mode NamespaceMode
+	}{
+		{specs.PIDNamespace, o.Namespaces.PID}, {specs.IPCNamespace, o.Namespaces.IPC},
+		{specs.UTSNamespace, o.Namespaces.UTS}, {specs.CgroupNamespace, o.Namespaces.Cgroup},
+	} {
+		own, file, err := n.mode.parse(n.kind)
+		if err != nil {
+			return err
+		}
+		if own {
+			list = append(list, specs.LinuxNamespace{Type: n.kind, Path: file})
+		}
+	}
+	if o.Network == NetworkNone {
+		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	s.Linux.Namespaces = list
+	return s.hostname(o)
+}
+
+// parse reports whether the step leaves this process's namespace, and for
+// which; "" is a new one.
+func (m NamespaceMode) parse(kind specs.LinuxNamespaceType) (leaves bool, file string, err error) {
+	switch m {
+	case "", NamespacePrivate, "container":
+		return true, "", nil
+	case NamespaceHost:
+		return false, "", nil
+	}
+	if !path.IsAbs(string(m)) || strings.ContainsRune(string(m), 0) {
+		return false, "", fmt.Errorf("%s namespace %q: want private, host, or the path of a namespace such as /proc/1/ns/%s: %w",
+			kind, string(m), kind, define.ErrInvalid)
+	}
+	if _, err := os.Stat(string(m)); err != nil {
+		return false, "", fmt.Errorf("%s namespace: %w", kind, err)
+	}
+	return true, string(m), nil
+}
+
+// checkUser accepts what is so anyway.
+func (n Namespaces) checkUser(rootless bool) error {
+	switch n.User {
+	case "", NamespaceHost:
+		return nil
+	case NamespacePrivate, "container":
+		if rootless {
+			return nil
+		}
+		return fmt.Errorf("user namespace %s: steps of root run in root's own; run strata as a user: %w", n.User, define.ErrUnsupported)
+	}
+	return fmt.Errorf("user namespace %q: want host; others are not in this version of strata: %w", string(n.User), define.ErrUnsupported)
+}
+
+// hostname sets the step's name. Where its uts namespace is somebody else's,
+// that one's name is not changed.
+func (s *Spec) hostname(o *Options) error {
+	shared := o.Namespaces.UTS
+	if shared != "" && shared != NamespacePrivate && shared != "container" {
+		if o.Hostname != "" {
+			return fmt.Errorf("hostname %q: the step shares the uts namespace %s, whose name it is not to change: %w",
+				o.Hostname, shared, define.ErrInvalid)
+		}
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("hostname: %w", err)
+		}
+		o.Hostname = name
+		return nil
+	}
+	if o.Hostname == "" {
+		o.Hostname = randomHostname()
+	} else if err := checkHostname(o.Hostname); err != nil {
+		return err
+	}
+	s.Hostname = o.Hostname
+	return nil
+}
