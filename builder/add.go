@@ -68,7 +68,7 @@ func AbsDest(workdir, dest string) string {
 
 // Add copies into the container's root; the changes stay open.
 func (c *Container) Add(ctx context.Context, a Add) error {
-	fresh := c.top == nil && c.working == nil
+	fresh := c.top == nil && !c.Dirty()
 	w, err := c.begin(ctx, layer.BeginOptions{})
 	if err != nil {
 		return err

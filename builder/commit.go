@@ -18,8 +18,9 @@ type CommitOptions struct {
 	// Names are full names; none leaves the image nameless.
 	Names  []string
 	Format define.Format
-	// Squash makes one layer of all that was changed since the base.
-	Squash bool
+	// Squash makes one layer of all that was changed since the base;
+	// SquashAll one of everything, the base included.
+	Squash, SquashAll bool
 	// Layer says what the last layer's stream holds, when changes are open.
 	Layer layer.FreezeOptions
 	// Created is the image's time; nil: that of the newest history entry,
@@ -42,26 +43,60 @@ type Committed struct {
 
 // Commit seals open changes, waits for all layers, makes them durable and
 // records the image, last and in one step.
+//
+// A stored container is left as it was: its changes are copied, once.
 func (c *Container) Commit(ctx context.Context, o CommitOptions) (*Committed, error) {
+	if c.stored != nil && !c.stored.layered {
+		return c.commitStored(ctx, o)
+	}
 	if c.Dirty() {
 		if _, err := c.Seal(ctx, o.Layer); err != nil {
 			return nil, err
 		}
 		c.Image.History = append(c.Image.History, commitHistory(o))
 	}
-	top := c.top
-	if o.Squash && top != c.base {
-		var err error
-		if top, err = c.space.Squash(ctx, c.base, top, o.Layer); err != nil {
-			return nil, fmt.Errorf("squash: %w", err)
-		}
-		c.squashHistory()
+	top, err := c.squashed(ctx, o)
+	if err != nil {
+		return nil, err
 	}
 	infos, err := chain(ctx, top)
 	if err != nil {
 		return nil, err
 	}
 	return c.record(ctx, infos, o)
+}
+
+// commitStored commits what a stored container is now.
+func (c *Container) commitStored(ctx context.Context, o CommitOptions) (*Committed, error) {
+	if err := c.Keep(ctx, layer.FreezeOptions{}); err != nil {
+		return nil, err
+	}
+	now := &Container{Image: c.Image.Clone(), Base: c.Base, engine: c.engine, space: c.space, base: c.base, top: c.top}
+	if c.stored.changed {
+		var err error
+		if now.top, err = c.space.Snapshot(ctx, c.top, c.stored.layerID, o.Layer); err != nil {
+			return nil, err
+		}
+		now.Image.History = append(now.Image.History, commitHistory(o))
+	}
+	return now.Commit(ctx, o)
+}
+
+// squashed makes fewer layers of the chain when o asks for it.
+func (c *Container) squashed(ctx context.Context, o CommitOptions) (*layer.Layer, error) {
+	base := c.base
+	switch {
+	case o.SquashAll:
+		base = nil
+	case !o.Squash || c.top == c.base:
+		return c.top, nil
+	}
+	top, err := c.space.Squash(ctx, base, c.top, o.Layer)
+	if err != nil {
+		return nil, fmt.Errorf("squash: %w", err)
+	}
+	c.squashHistory(base)
+	return top, nil
 }
 
 func commitHistory(o CommitOptions) image.History {
@@ -75,11 +110,11 @@ func commitHistory(o CommitOptions) image.History {
 	return image.History{Created: &now, CreatedBy: "strata commit"}
 }
 
-// squashHistory marks all entries since the base as empty but the last, which
+// squashHistory marks all entries since base as empty but the last, which
 // stands for the one layer.
-func (c *Container) squashHistory() {
+func (c *Container) squashHistory(base *layer.Layer) {
 	layers := 0
-	for l := c.base; l != nil; l = l.Parent() {
+	for l := base; l != nil; l = l.Parent() {
 		layers++
 	}
 	h := c.Image.History
@@ -118,11 +153,10 @@ func chain(ctx context.Context, top *layer.Layer) ([]layer.Info, error) {
 }
 
 func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOptions) (*Committed, error) {
-	layers := make([]image.Layer, len(infos))
+	layers := encodedLayers(infos)
 	var top define.LayerID
-	for i, info := range infos {
-		layers[i] = image.Layer{DiffID: info.DiffID, Digest: info.DiffID, Size: info.Size}
-		top = info.ID
+	if len(infos) > 0 {
+		top = infos[len(infos)-1].ID
 	}
 	c.Image.Created = o.Created
 	if c.Image.Created == nil {
@@ -147,6 +181,14 @@ func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOpti
 	define.Emit(c.engine.opts.Listener, define.Event{Kind: define.EventImage, Image: enc.ID, Names: o.Names})
 	return &Committed{ID: enc.ID, Digest: enc.ManifestDigest, MediaType: enc.MediaType,
 		Size: int64(len(enc.Manifest)), Names: o.Names, Lost: enc.Lost}, nil
+}
+
+func encodedLayers(infos []layer.Info) []image.Layer {
+	layers := make([]image.Layer, len(infos))
+	for i, info := range infos {
+		layers[i] = image.Layer{DiffID: info.DiffID, Digest: info.DiffID, Size: info.Size}
+	}
+	return layers
 }
 
 // recorded reports whether the store holds the very image under all names, as

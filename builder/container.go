@@ -26,6 +26,7 @@ type Container struct {
 	top      *layer.Layer // chain so far, without open changes
 	working  *layer.Working
 	omit     []string // mount points made in the working root
+	stored   *stored  // of a container that outlives the process
 }
 
 // Base says what a container was made from.
@@ -128,7 +129,7 @@ func (c *Container) begin(ctx context.Context, o layer.BeginOptions) (*layer.Wor
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	w, err := c.space.Begin(c.space.life, c.top, o)
+	w, err := c.resume(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +143,9 @@ func (c *Container) View(ctx context.Context, f func(*copier.Root) error) error 
 	if c.working != nil {
 		return withRoot(c.working.Root(), f)
 	}
+	if c.stored != nil && !c.stored.layered {
+		return c.viewStored(ctx, f)
+	}
 	v, err := c.space.View(ctx, c.top)
 	if err != nil {
 		return err
@@ -150,7 +154,7 @@ func (c *Container) View(ctx context.Context, f func(*copier.Root) error) error 
 }
 
 // Dirty reports whether there are open changes.
-func (c *Container) Dirty() bool { return c.working != nil }
+func (c *Container) Dirty() bool { return c.working != nil || c.stored.open() }
 
 // Seal turns the open changes into a layer on top of the chain. Its commit
 // to the store goes on in the background; the container can be used at once.
@@ -158,6 +162,9 @@ func (c *Container) Dirty() bool { return c.working != nil }
 func (c *Container) Seal(ctx context.Context, o layer.FreezeOptions) (*layer.Layer, error) {
 	if c.working == nil {
 		return c.top, nil
+	}
+	if c.stored != nil && !c.stored.layered {
+		return nil, fmt.Errorf("container %s keeps its changes in one layer: %w", c.stored.name, define.ErrInvalid)
 	}
 	o.Omit = append(append([]string(nil), o.Omit...), c.omit...)
 	l, err := c.working.Freeze(c.space.life, o)
@@ -169,10 +176,14 @@ func (c *Container) Seal(ctx context.Context, o layer.FreezeOptions) (*layer.Lay
 	return l, nil
 }
 
-// Rollback throws the open changes away.
+// Rollback throws the open changes away; a stored container keeps what it has
+// been changed to.
 func (c *Container) Rollback() error {
 	if c.working == nil {
 		return nil
+	}
+	if c.stored != nil && !c.stored.layered {
+		return c.Keep(c.space.life, layer.FreezeOptions{})
 	}
 	err := c.working.Discard()
 	c.working, c.omit = nil, nil
@@ -180,8 +191,17 @@ func (c *Container) Rollback() error {
 }
 
 // Close throws open changes away and, when the container owns its space,
-// releases all that is not in the store.
+// releases all that is not in the store. The open changes of a stored
+// container stay in it; those since Layered go unless they are saved.
 func (c *Container) Close() error {
+	err := c.closeRoots()
+	if c.stored != nil {
+		err = errors.Join(err, c.stored.lock.release())
+	}
+	return err
+}
+
+func (c *Container) closeRoots() error {
 	err := c.Rollback()
 	if c.ownSpace {
 		err = errors.Join(err, c.space.Close())

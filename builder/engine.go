@@ -35,6 +35,9 @@ type Options struct {
 	// Rootless: the process is in a user namespace of its own; SingleID: one
 	// that maps one id.
 	Rootless, SingleID bool
+	// PID is the number that this process is known by to the user, named to
+	// others that want the same container; 0: os.Getpid.
+	PID int
 }
 
 // Engine holds the parts that a process opens once. It is safe for

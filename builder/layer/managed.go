@@ -205,7 +205,11 @@ func (s *Space) exportTree(ctx context.Context, l *Layer, o FreezeOptions, w io.
 		return err
 	}
 	defer v.Close()
-	t := &tarStream{root: v.root, readOnly: true, timestamp: o.Timestamp, clamp: o.Clamp, out: w}
+	return s.exportRoot(ctx, v.root, o, w)
+}
+
+func (s *Space) exportRoot(ctx context.Context, root *os.File, o FreezeOptions, w io.Writer) error {
+	t := &tarStream{root: root, readOnly: true, timestamp: o.Timestamp, clamp: o.Clamp, out: w}
 	sum, err := t.digest(ctx)
 	if err != nil {
 		return err

@@ -239,7 +239,10 @@ func (s *Space) emptyDir(ctx context.Context) (*os.File, error) {
 
 // mountReadOnly mounts the merged chain.
 func (s *Space) mountReadOnly(ctx context.Context, l *Layer) (*os.File, error) {
-	lowers := s.lowers(l)
+	return s.mountLowers(ctx, s.lowers(l))
+}
+
+func (s *Space) mountLowers(ctx context.Context, lowers []*os.File) (*os.File, error) {
 	if len(lowers) < 2 { // the kernel wants two
 		empty, err := s.emptyDir(ctx)
 		if err != nil {

@@ -87,32 +87,28 @@ func (s *Space) squashManaged(ctx context.Context, base, top *Layer, o FreezeOpt
 
 // mergeInto applies the layers' directories to upper, lowest first.
 func (s *Space) mergeInto(ctx context.Context, upper *os.File, base *Layer, between []*Layer, o FreezeOptions) error {
-	m := &merger{ctx: ctx, options: &o, own: "trusted.overlay.", lister: newLister()}
-	if base != nil {
-		m.below.mount = func() (*os.File, error) { return s.mountReadOnly(ctx, base) }
-	}
+	m := s.newMerger(ctx, base, &o)
 	defer m.below.close()
-	if s.st.UserXattr() {
-		m.own = "user.overlay."
-	}
 	for i := len(between) - 1; i >= 0; i-- {
 		dirs := between[i].dirs
 		for j := len(dirs) - 1; j >= 0; j-- {
-			src, err := openDirAt(int(dirs[j].Fd()), ".")
-			if err != nil {
-				return err
-			}
-			dst, err := openDirAt(int(upper.Fd()), ".")
-			if err != nil {
-				unix.Close(src)
-				return err
-			}
-			if err := m.merge(src, dst, ""); err != nil {
+			if err := m.apply(dirs[j], upper); err != nil {
 				return err
 			}
 		}
 	}
 	return settleTimes(upper, &o)
+}
+
+func (s *Space) newMerger(ctx context.Context, base *Layer, o *FreezeOptions) *merger {
+	m := &merger{ctx: ctx, options: o, own: "trusted.overlay.", lister: newLister()}
+	if base != nil {
+		m.below.mount = func() (*os.File, error) { return s.mountReadOnly(ctx, base) }
+	}
+	if s.st.UserXattr() {
+		m.own = "user.overlay."
+	}
+	return m
 }
 
 // merger applies one layer's directory on top of what lower ones left. The
@@ -124,7 +120,22 @@ type merger struct {
 	options *FreezeOptions
 	own     string // prefix of overlay's own attributes
 	below   lowerView
+	copies  *copies // nil: files are linked
 	lister
+}
+
+// apply merges one directory into upper.
+func (m *merger) apply(dir, upper *os.File) error {
+	src, err := openDirAt(int(dir.Fd()), ".")
+	if err != nil {
+		return err
+	}
+	dst, err := openDirAt(int(upper.Fd()), ".")
+	if err != nil {
+		unix.Close(src)
+		return err
+	}
+	return m.merge(src, dst, "")
 }
 
 // merge closes both descriptors.
@@ -230,6 +241,13 @@ func (m *merger) link(src, dst int, base, path string, st *unix.Statx_t) error {
 			return err
 		}
 		return unix.Mknodat(dst, base, unix.S_IFCHR, 0)
+	}
+	if m.copies != nil {
+		done, err := m.copies.link(dst, base, path, st)
+		if done || err != nil {
+			return err
+		}
+		return copyObject(src, dst, base, st)
 	}
 	mtime := timeOf(st.Mtime)
 	if m.options.time(mtime).Equal(mtime) {

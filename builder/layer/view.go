@@ -12,6 +12,7 @@ type View struct {
 	space   *Space
 	root    *os.File
 	managed *managed // what is mounted by way of the store, if so
+	kept    *kept    // the container's layer that ViewOn shows
 	end     sync.Once
 }
 
@@ -54,6 +55,9 @@ func (v *View) Close() error {
 		err = v.root.Close()
 		if v.managed != nil {
 			err = errors.Join(err, v.managed.remove())
+		}
+		if v.kept != nil {
+			err = errors.Join(err, v.kept.close())
 		}
 	})
 	return err

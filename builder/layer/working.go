@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -68,6 +69,7 @@ type Working struct {
 	root    *os.File
 	bottom  *os.File
 	managed *managed // in place of scratch where a directory cannot be adopted
+	kept    *kept    // the container's layer that Resume works on
 
 	end sync.Once
 }
@@ -83,6 +85,28 @@ func (w *Working) beginOverlay(ctx context.Context, o BeginOptions) error {
 	if err != nil {
 		return err
 	}
+	scratch, err := overlay.NewScratch(dir, s.step(), attr)
+	if err != nil {
+		return err
+	}
+	return w.mount(ctx, scratch, lowers, o)
+}
+
+// mount mounts the root, and takes the scratch directories over.
+func (w *Working) mount(ctx context.Context, scratch *overlay.Scratch, lowers []*os.File, o BeginOptions) error {
+	w.scratch = scratch
+	err := w.mountRoot(ctx, lowers, o)
+	if err != nil {
+		w.scratch = nil
+		scratch.Close()
+		_ = scratch.RemoveAll()
+		w.closeBottom()
+	}
+	return err
+}
+
+func (w *Working) mountRoot(ctx context.Context, lowers []*os.File, o BeginOptions) (err error) {
+	s := w.space
 	if o.Bottom != nil {
 		if w.bottom, err = reopen(o.Bottom); err != nil {
 			return fmt.Errorf("the step's mount points: %w", err)
@@ -95,18 +119,8 @@ func (w *Working) beginOverlay(ctx context.Context, o BeginOptions) error {
 		}
 		lowers = append(lowers, empty)
 	}
-	if w.scratch, err = overlay.NewScratch(dir, s.step(), attr); err != nil {
-		w.closeBottom()
-		return err
-	}
 	w.root, err = overlay.Mount(overlay.Options{Lowers: lowers, Upper: w.scratch.Upper, Work: w.scratch.Work, UserXattr: s.st.UserXattr()})
-	if err != nil {
-		w.scratch.Close()
-		_ = w.scratch.RemoveAll()
-		w.closeBottom()
-		return err
-	}
-	return nil
+	return err
 }
 
 // rootAttr returns what the root directory of a new layer looks like: as the
@@ -168,9 +182,12 @@ func (w *Working) Freeze(ctx context.Context, o FreezeOptions) (*Layer, error) {
 	err := errEnded
 	w.end.Do(func() {
 		if err = ctx.Err(); err == nil {
-			if w.managed != nil {
+			switch {
+			case w.kept != nil:
+				err = fmt.Errorf("the container's own layer cannot be frozen: %w", define.ErrInvalid)
+			case w.managed != nil:
 				l, err = w.freezeManaged(o)
-			} else {
+			default:
 				l, err = w.freezeOverlay(ctx, o)
 			}
 		}
@@ -255,9 +272,13 @@ func (w *Working) discard() error {
 		w.managed = nil
 		return m.remove()
 	}
-	if w.scratch == nil {
-		return nil
+	var err error
+	if w.scratch != nil {
+		w.scratch.Close()
+		err = w.scratch.RemoveAll()
 	}
-	w.scratch.Close()
-	return w.scratch.RemoveAll()
+	if w.kept != nil {
+		err = errors.Join(err, w.kept.close())
+	}
+	return err
 }

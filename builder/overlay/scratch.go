@@ -66,6 +66,29 @@ func NewScratch(parent *os.File, name string, a Attr) (*Scratch, error) {
 	return s, nil
 }
 
+// Around makes the directories name and name/work below parent for a writable
+// mount of an upper directory that is kept elsewhere, on the same mount as
+// parent. It takes upper over: Close closes it, RemoveAll leaves the directory.
+func Around(parent *os.File, name string, upper *os.File) (*Scratch, error) {
+	at := int(parent.Fd())
+	s := &Scratch{parent: parent, name: name}
+	var err error
+	for _, d := range [...]string{"", "/work"} {
+		if err = unix.Mkdirat(at, name+d, 0o700); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		s.Work, err = openPath(at, name+"/work")
+	}
+	if err != nil {
+		_, _ = store.RemoveTree(parent, name)
+		return nil, fmt.Errorf("making the work directory %s: %w", name, store.Explain(parent.Name(), err))
+	}
+	s.Upper = upper
+	return s, nil
+}
+
 // UpperName returns the upper directory's path below parent's.
 func (s *Scratch) UpperName() string { return s.name + "/upper" }
 

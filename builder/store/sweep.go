@@ -98,7 +98,7 @@ func (s *Store) collect(dir, name string, layers []storage.Layer) (int64, error)
 		}
 		id := layers[i].ID
 		if s.raw.GraphDriverName() == "overlay" {
-			if home, err := s.layerHome(id); err == nil {
+			if home, err := s.LayerHome(id); err == nil {
 				m, err := RemoveTree(nil, filepath.Join(home, scratchName))
 				n += m
 				if err != nil {

@@ -66,6 +66,20 @@ func (w *Workspace) Pin(ctx context.Context, layer define.LayerID) error {
 	if err := w.makePin(layer); err != nil {
 		return err
 	}
+	w.markPinned(layer)
+	return nil
+}
+
+// Hold tells the workspace that something else, such as a container, keeps the
+// layer and those below it from being removed: Pin makes no pin for them.
+func (w *Workspace) Hold(layer define.LayerID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.markPinned(layer)
+}
+
+// markPinned notes a layer and those below it; w.mu is held.
+func (w *Workspace) markPinned(layer define.LayerID) {
 	for id := layer; id != "" && !w.pinned[id]; {
 		w.pinned[id] = true
 		l, err := w.s.raw.Layer(string(id))
@@ -74,7 +88,6 @@ func (w *Workspace) Pin(ctx context.Context, layer define.LayerID) error {
 		}
 		id = define.LayerID(l.Parent)
 	}
-	return nil
 }
 
 // makePin creates a layer on top of parent ("": on nothing) that keeps it. It
@@ -132,7 +145,7 @@ func (w *Workspace) Dir(ctx context.Context) (path string, dir *os.File, err err
 				return "", nil, err
 			}
 		}
-		home, err := w.s.layerHome(w.pins[0])
+		home, err := w.s.LayerHome(w.pins[0])
 		if err != nil {
 			return "", nil, err
 		}
@@ -177,8 +190,8 @@ func (w *Workspace) Private(ctx context.Context) (string, error) {
 	return path, nil
 }
 
-// layerHome returns the directory that holds an overlay layer's diff.
-func (s *Store) layerHome(id string) (string, error) {
+// LayerHome returns the directory that holds an overlay layer's diff.
+func (s *Store) LayerHome(id string) (string, error) {
 	driver, err := s.raw.GraphDriver()
 	if err != nil {
 		return "", fmt.Errorf("the store's driver: %w", err)

@@ -42,7 +42,7 @@ func nearest(name string, all []string) []string {
 	limit := max(1, min(3, len(ask)/3))
 	for _, n := range all {
 		have := shortForm(n)
-		d := distance(ask, have, limit)
+		d := define.Distance(ask, have, limit)
 		if d > limit && pathOf(ask) == pathOf(have) {
 			d = limit // the same repository with another tag
 		}
@@ -66,36 +66,4 @@ func shortForm(name string) string {
 		name = strings.TrimPrefix(name, p)
 	}
 	return strings.TrimSuffix(name, ":latest")
-}
-
-// distance counts the insertions, deletions, replacements and swaps of
-// neighbours between two strings; above limit it may be any larger number.
-func distance(a, b string, limit int) int {
-	if d := len(a) - len(b); d > limit || -d > limit {
-		return limit + 1
-	}
-	before, prev, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		best := i
-		for j := 1; j <= len(b); j++ {
-			replace := prev[j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			row[j] = min(replace, prev[j]+1, row[j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-			best = min(best, row[j])
-		}
-		if best > limit {
-			return best
-		}
-		before, prev, row = prev, row, before
-	}
-	return prev[len(b)]
 }

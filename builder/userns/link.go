@@ -54,42 +54,51 @@ func (l *link) receive() ([]string, error) {
 type workerMark struct {
 	*link
 	flags uintptr
+	front int // its pid, as its own pid namespace has it
 }
 
 // workerLink tells a worker, by its environment and by what the descriptor
 // is: the variable alone, which anybody may set, is not believed.
 func workerLink() (workerMark, bool) {
-	fd, flags, ok := readMark()
+	m, ok := readMark()
 	os.Unsetenv(early.Variable)
 	if !ok {
 		return workerMark{}, false
 	}
-	unix.CloseOnExec(fd)
-	return workerMark{linkOf(fd), flags}, true
+	unix.CloseOnExec(m.fd)
+	return workerMark{linkOf(m.fd), m.flags, m.front}, true
 }
 
 // Waiting reports a worker that has not been told to work yet. Its front runs
 // the same code and may never come to Enter, so until Enter has returned such
 // a process must not print anything: the front says it already.
 func Waiting() bool {
-	_, _, ok := readMark()
+	_, ok := readMark()
 	return ok
 }
 
-func readMark() (fd int, flags uintptr, ok bool) {
+// mark is the variable's value.
+type mark struct {
+	fd    int
+	flags uintptr
+	front int
+}
+
+func readMark() (m mark, ok bool) {
 	v, ok := os.LookupEnv(early.Variable)
-	if !ok {
-		return -1, 0, false
+	words := strings.Split(v, ":")
+	if !ok || len(words) != 3 {
+		return m, false
 	}
-	fdText, flagText, _ := strings.Cut(v, ":")
-	fd, err1 := strconv.Atoi(fdText)
-	n, err2 := strconv.ParseUint(flagText, 10, 64)
-	if err1 != nil || err2 != nil || fd < 3 {
-		return -1, 0, false
+	fd, err1 := strconv.Atoi(words[0])
+	n, err2 := strconv.ParseUint(words[1], 10, 64)
+	pid, err3 := strconv.Atoi(words[2])
+	if err1 != nil || err2 != nil || err3 != nil || fd < 3 {
+		return m, false
 	}
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return -1, 0, false
+		return m, false
 	}
-	return fd, uintptr(n), true
+	return mark{fd, uintptr(n), pid}, true
 }

@@ -22,6 +22,9 @@ type Options struct {
 type Info struct {
 	// Worker: there is a front process.
 	Worker bool
+	// Front is the front process's number, in its pid namespace; 0 without
+	// one.
+	Front int
 	// PIDNamespace: this process is number 1 of its own pid namespace.
 	PIDNamespace bool
 	// Rootless: in a user namespace other than the machine's first.

@@ -29,7 +29,7 @@ func becomeWorker(m workerMark) Info {
 		os.Exit(1)
 	}
 	info := look()
-	info.Worker = true
+	info.Worker, info.Front = true, m.front
 	info.PIDNamespace = m.flags&unix.CLONE_NEWPID != 0
 	info.Notes = words[1:]
 	if info.SingleID && m.flags&unix.CLONE_NEWUSER == 0 {

@@ -31,7 +31,7 @@ func (a *app) enter(runsSteps bool) error {
 // Enter has been called.
 func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engine, error) {
 	o.Rootless, o.SingleID = a.namespaces.Rootless, a.namespaces.SingleID
-	o.Store.SingleID = o.SingleID
+	o.Store.SingleID, o.PID = o.SingleID, a.namespaces.Front
 	for _, n := range a.namespaces.Notes {
 		define.Emit(o.Listener, define.Event{Kind: define.EventNote, Text: n})
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // Variable is the name in the environment that tells a worker what it is:
-// "<descriptor>:<clone flags>".
+// "<descriptor>:<clone flags>:<the front's pid>".
 const Variable = "_STRATA_WORKER"
 
 // Flags of the namespaces that workers get.
@@ -225,7 +225,7 @@ func Attributes(flags uintptr) *syscall.SysProcAttr {
 // Environment is this process's, with what tells a worker what it is, and in
 // a user namespace what containers/storage looks at: the ids outside.
 func Environment(fd int, flags uintptr, uid, gid int) []string {
-	add := []string{Variable + "=" + itoa(fd) + ":" + itoa(int(flags))}
+	add := []string{Variable + "=" + itoa(fd) + ":" + itoa(int(flags)) + ":" + itoa(syscall.Getpid())}
 	if flags&syscall.CLONE_NEWUSER != 0 {
 		add = append(add, "_CONTAINERS_USERNS_CONFIGURED=done",
 			"_CONTAINERS_ROOTLESS_UID="+itoa(uid), "_CONTAINERS_ROOTLESS_GID="+itoa(gid))

@@ -1,0 +1,127 @@
+package builder
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/stratabuild/strata/builder/store"
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// containerLock is held by the one process that works on a container: a
+// flock(2), which ends with the process.
+type containerLock struct{ file *os.File }
+
+// containerDir is the directory of the locks and of what Save is doing.
+func (e *Engine) containerDir() (string, error) {
+	state, err := e.store.StateDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(state, "containers")
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("making the containers' directory: %w", store.Explain(dir, err))
+	}
+	return dir, nil
+}
+
+// lockContainer takes the lock of a container, at once or not at all.
+func (e *Engine) lockContainer(ctx context.Context, id, title string) (*containerLock, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	dir, err := e.containerDir()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		f, err := os.OpenFile(filepath.Join(dir, id+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("locking container %s: %w", title, store.Explain(dir, err))
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == unix.EINTR:
+			f.Close()
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			defer f.Close()
+			return nil, fmt.Errorf("container %s is in use by process %s: wait until that has ended: %w", title, readHolder(f), define.ErrInUse)
+		case err != nil:
+			f.Close()
+			return nil, fmt.Errorf("locking container %s: %w", title, err)
+		}
+		if !sameInode(f) { // removed with its container meanwhile
+			f.Close()
+			continue
+		}
+		_ = f.Truncate(0)
+		_, _ = f.WriteAt(strconv.AppendInt(nil, int64(e.opts.pid()), 10), 0)
+		return &containerLock{f}, nil
+	}
+}
+
+func (o *Options) pid() int {
+	if o.PID != 0 {
+		return o.PID
+	}
+	return os.Getpid()
+}
+
+func sameInode(f *os.File) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(f.Name())
+	return err == nil && os.SameFile(a, b)
+}
+
+func readHolder(f *os.File) string {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0)
+	if pid := strings.TrimSpace(string(b[:n])); pid != "" {
+		return pid
+	}
+	return "(unknown)"
+}
+
+func (l *containerLock) release() error {
+	if l == nil || l.file == nil {
+		return nil
+	}
+	f := l.file
+	l.file = nil
+	return f.Close()
+}
+
+// remove ends the lock of a container that is gone.
+func (l *containerLock) remove() error {
+	if l == nil || l.file == nil {
+		return nil
+	}
+	err := os.Remove(l.file.Name())
+	return errors.Join(err, l.release())
+}
+
+// newContainerID returns 64 random hex digits, not all of them decimal in the
+// first twelve: such a name could be taken for a number.
+func newContainerID() string {
+	for {
+		var b [32]byte
+		_, _ = rand.Read(b[:])
+		id := hex.EncodeToString(b[:])
+		if strings.ContainsAny(id[:12], "abcdef") {
+			return id
+		}
+	}
+}
