@@ -200,12 +200,13 @@ func (c *Container) writeState(st *containerState) error {
 	if err != nil {
 		return fmt.Errorf("container %s: %w", c.stored.name, err)
 	}
-	return writeAtomic(c.engine.statePath(c.stored.id), b)
+	// Not synced: a container is work in progress, and what is committed is
+	// synced then.
+	return writeAtomic(c.engine.statePath(c.stored.id), b, false)
 }
 
-// writeAtomic replaces a file. It is not synced: a container is work in
-// progress, and what is committed is synced then.
-func writeAtomic(path string, b []byte) error {
+// writeAtomic replaces a file.
+func writeAtomic(path string, b []byte, sync bool) error {
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -215,6 +216,9 @@ func writeAtomic(path string, b []byte) error {
 	}
 	if err == nil {
 		_, err = f.Write(b)
+		if sync && err == nil {
+			err = f.Sync()
+		}
 		err = errors.Join(err, f.Close())
 		if err == nil {
 			err = os.Rename(tmp, path)

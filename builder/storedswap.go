@@ -84,16 +84,7 @@ func (c *Container) recordStandIn(top define.LayerID, layers []image.Layer) (def
 
 // carryOut does a swap, from wherever an earlier try has left it.
 func (e *Engine) carryOut(p *pendingSwap) (*storage.Container, error) {
-	dir, err := e.containerDir()
-	if err != nil {
-		return nil, err
-	}
-	note := filepath.Join(dir, p.ID+swapSuffix)
-	b, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeAtomic(note, b); err != nil {
+	if err := e.noteSwap(p); err != nil {
 		return nil, err
 	}
 	raw := e.store.Raw()
@@ -108,10 +99,32 @@ func (e *Engine) carryOut(p *pendingSwap) (*storage.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeAtomic(e.statePath(p.ID), state); err != nil {
+	if err := writeAtomic(e.statePath(p.ID), state, false); err != nil {
+		return nil, err
+	}
+	note, err := e.swapNote(p.ID)
+	if err != nil {
 		return nil, err
 	}
 	return rec, os.Remove(note)
+}
+
+func (e *Engine) swapNote(id string) (string, error) {
+	dir, err := e.containerDir()
+	return filepath.Join(dir, id+swapSuffix), err
+}
+
+// noteSwap writes down what is to be done.
+func (e *Engine) noteSwap(p *pendingSwap) error {
+	note, err := e.swapNote(p.ID)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return writeAtomic(note, b, true)
 }
 
 // finishSwaps carries out what processes that died have left.
