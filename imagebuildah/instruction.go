@@ -19,6 +19,9 @@ func (s *stage) instruction(ctx context.Context, parsed *containerfile.Instructi
 	if err := s.scope.ExpandCommand(in.Command); err != nil {
 		return err
 	}
+	if err := s.lint(parsed, in.Command); err != nil {
+		return err
+	}
 	switch cmd := in.Command.(type) {
 	case *instructions.RunCommand:
 		return s.runInstruction(ctx, in, cmd)

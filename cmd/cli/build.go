@@ -24,10 +24,12 @@ URL or a git repository's.
 
 Standard output gets the image's ID and nothing else; progress goes to standard
 error. When a step fails, strata exits with the step's status; every other
-failure is 125, an interrupt 130.`,
+failure is 125, an interrupt 130. --check and --call print what they are asked
+for instead, and a check that has found something exits with 1.`,
 		Example: `  strata build -t hello .
   strata build -f build/Containerfile --target test --build-arg VERSION=1.2 .
   strata build --explain -t hello .
+  strata build --check .
   strata build -o type=oci,dest=hello.tar .
   tar c . | strata build -t hello -
   strata build --push -t registry.example/team/hello:1 .`,
@@ -36,6 +38,9 @@ failure is 125, an interrupt 130.`,
 			plan, err := flags.plan(a, cmd, args)
 			if err != nil {
 				return err
+			}
+			if plan.call.method != "" {
+				return runCall(a, cmd.Context(), plan.call, plan.build)
 			}
 			return runBuild(a, cmd, plan)
 		},

@@ -49,6 +49,10 @@ func exitCode(ctx context.Context, err error) int {
 	if errors.As(err, &result) && errors.Is(err, syscall.EPIPE) {
 		return exitPipe
 	}
+	var checked *errCheck
+	if errors.As(err, &checked) {
+		return exitCheck
+	}
 	var step *isolation.ExitError
 	if errors.As(err, &step) && step.Code > 0 && step.Code < 256 {
 		return step.Code
@@ -80,6 +84,10 @@ func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
 		}
 		// The step failed because it was stopped: its output says nothing.
 		f.File = ""
+	}
+	var checked *errCheck
+	if errors.As(err, &checked) && checked.err == nil {
+		return f, false
 	}
 	return f, f.Code != exitPipe
 }

@@ -34,6 +34,7 @@ type buildFlags struct {
 	run      runFlags
 	time     timeFlags
 	private  privateFlags
+	call     callFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -59,6 +60,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.run.add(cmd)
 	b.time.add(cmd)
 	b.private.add(cmd)
+	b.call.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
 	fs.BoolVar(&b.pullNever, "pull-never", false, "the same as --pull=never")
@@ -105,6 +107,7 @@ func addNoEffect(cmd *cobra.Command) {
 type buildPlan struct {
 	engine  builder.Options
 	build   imagebuildah.Options
+	call    call
 	mode    ui.Mode
 	files   struct{ iid, iidRaw, metadata resultFile }
 	logFile string
@@ -135,6 +138,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.planOutputs(a, p) },
 		func() error { return b.planEngine(a, cmd, p) },
 		func() error { return b.planDisplay(a, cmd, p) },
+		func() (err error) { p.call, err = b.call.options(cmd); return err },
 		func() error { return b.planFiles(p) },
 	} {
 		if err := step(); err != nil {

@@ -43,6 +43,7 @@ type Ignore struct {
 // pattern is one line.
 type pattern struct {
 	line    int
+	text    string // cleaned
 	negated bool
 	// literal is the text before the first character with a meaning; a path
 	// that the pattern matches begins with it. exact is set when that is all.
@@ -105,6 +106,7 @@ func parsePattern(line []byte) (*pattern, error) {
 	if len(text) > 1 && text[0] == '/' {
 		text = text[1:]
 	}
+	p.text = text
 	if err := p.compile(text); err != nil {
 		return nil, err
 	}
@@ -187,6 +189,34 @@ func (p *pattern) match(file string) (bool, error) {
 
 // Empty reports whether there are no patterns.
 func (i *Ignore) Empty() bool { return len(i.patterns) == 0 }
+
+// HidesSource reports whether a source of COPY or ADD, as written, is one that
+// the ignore file leaves out (BuildKit's rule CopyIgnoredFile). Where patterns
+// make exceptions it is false: a folder that is left out may hold files that
+// are not. Errors of patterns were reported when the file was read.
+func (i *Ignore) HidesSource(source string) bool {
+	if i.Empty() || i.negated {
+		return false
+	}
+	source = strings.TrimPrefix(path.Clean("/"+source), "/")
+	if source == "" {
+		for n := range i.patterns {
+			switch i.patterns[n].text {
+			case "*", "**", "**/*":
+				return true
+			}
+		}
+		return false
+	}
+	excluded, _, err := i.Excluded(source)
+	return err == nil && excluded
+}
+
+// HidesSource reports whether the ignore file leaves out a source of COPY or
+// ADD; see Ignore.HidesSource.
+func (c *Context) HidesSource(source string) bool {
+	return c.ignore != nil && c.ignore.HidesSource(source)
+}
 
 // Excluded implements copier.Matcher. The Containerfile and the ignore file
 // may be excluded like any other.

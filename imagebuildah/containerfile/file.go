@@ -2,10 +2,12 @@ package containerfile
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"github.com/stratabuild/strata/define"
@@ -30,12 +32,12 @@ type File struct {
 	// Warnings are what the user should know (BuildKit's rule names; a
 	// notice of ours has no rule).
 	Warnings []Warning
-	// Check is what the directive "# check=" asks for; rules that need more
-	// than the file are the caller's, who asks Check first.
+	// Check is what the directive "# check=" asks for.
 	Check Check
 
 	contexts map[string]bool
-	names    map[string]int // stages by name, in lower case
+	names    map[string][]int // stages by name, in lower case, ascending
+	rules    linter.Config    // Check as the linter takes it
 }
 
 // Stage is one FROM and what follows it.
@@ -44,7 +46,10 @@ type Stage struct {
 	Name     string // AS, lower case; "" when unnamed
 	Base     string // unexpanded
 	Platform string // unexpanded, --platform
-	From     Instruction
+	// Doc is the comment above FROM that begins with the stage's name,
+	// without that.
+	Doc  string
+	From Instruction
 	// Instructions are those after FROM.
 	Instructions []Instruction
 }
@@ -89,10 +94,33 @@ func (i Instruction) wrap(err error) *Error {
 	return &Error{File: i.File, Line: i.Line, Instruction: i.Keyword, Err: err}
 }
 
+// EndLine is the last line of the instruction, without its heredocs.
+func (i Instruction) EndLine() int {
+	if i.node == nil || i.node.EndLine < i.node.StartLine {
+		return i.Line
+	}
+	return i.Line + i.node.EndLine - i.node.StartLine
+}
+
 // Warning is a remark about the file.
 type Warning struct {
-	Rule, Text, File string
-	Line             int
+	// Rule is BuildKit's name of the rule, "" for a notice of ours; URL is its
+	// page and Description the rule in one sentence.
+	Rule, Description, URL string
+	// Text is about this place.
+	Text, File    string
+	Line, EndLine int
+	// Stage is the stage that the warning is about, -1 when it is about the
+	// file as a whole.
+	Stage int
+}
+
+// String is the warning without its place: "Rule: text".
+func (w Warning) String() string {
+	if w.Rule == "" {
+		return w.Text
+	}
+	return w.Rule + ": " + w.Text
 }
 
 // Error is a mistake in a Containerfile. Its text is
@@ -125,7 +153,8 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Is(target error) bool { return target == define.ErrInvalid }
 
 // StageByName finds a stage by name (case-insensitive) or index, among the
-// stages before the given one (len(Stages) for all).
+// stages before the given one (len(Stages) for all). Of several with a name
+// the last counts, as in BuildKit.
 func (f *File) StageByName(name string, before int) (int, bool) {
 	before = min(before, len(f.Stages))
 	if n, ok := stageIndex(name); ok {
@@ -134,11 +163,12 @@ func (f *File) StageByName(name string, before int) (int, bool) {
 	if name == "" {
 		return 0, false
 	}
-	i, ok := f.names[strings.ToLower(name)]
-	if !ok || i >= before {
-		return 0, false
+	for _, i := range slices.Backward(f.names[strings.ToLower(name)]) {
+		if i < before {
+			return i, true
+		}
 	}
-	return i, true
+	return 0, false
 }
 
 // stageIndex reads a stage's number. Digits are always a number: no stage

@@ -14,10 +14,24 @@ type Source struct {
 
 // ParseFiles reads several files as if they were one, in order. Places in
 // errors, warnings and instructions are those of the file they stand in. An
-// instruction may not begin in one file and end in the next.
+// instruction may not begin in one file and end in the next. RuleError's
+// error is one too.
 func ParseFiles(files []Source, contexts ...string) (*File, error) {
+	f, err := ParseFilesWith(files, Options{Contexts: contexts})
+	if err != nil {
+		return nil, err
+	}
+	if err := f.RuleError(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// ParseFilesWith is ParseFiles with all options, and leaves RuleError to the
+// caller.
+func ParseFilesWith(files []Source, o Options) (*File, error) {
 	if len(files) == 1 {
-		return Parse(files[0].Name, files[0].Content, contexts...)
+		return parse(files[0].Name, files[0].Content, o)
 	}
 	names := make([]string, len(files))
 	contents := make([][]byte, len(files))
@@ -42,7 +56,7 @@ func ParseFiles(files []Source, contexts ...string) (*File, error) {
 		}
 		*file, *line = names[at], *line-starts[at]
 	}
-	f, err := Parse(strings.Join(names, ", "), bytes.Join(contents, []byte("\n")), contexts...)
+	f, err := parse(strings.Join(names, ", "), bytes.Join(contents, []byte("\n")), o)
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -61,7 +75,10 @@ func ParseFiles(files []Source, contexts ...string) (*File, error) {
 		}
 	}
 	for i := range f.Warnings {
-		place(&f.Warnings[i].File, &f.Warnings[i].Line)
+		w := &f.Warnings[i]
+		rows := w.EndLine - w.Line
+		place(&w.File, &w.Line)
+		w.EndLine = w.Line + rows
 	}
 	return f, nil
 }

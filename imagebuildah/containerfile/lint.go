@@ -2,11 +2,9 @@ package containerfile
 
 import (
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -26,11 +24,19 @@ type Check struct {
 // Skips reports whether the file asks not to be told of a rule.
 func (c Check) Skips(rule string) bool { return c.SkipAll || slices.Contains(c.Skip, rule) }
 
-// check reads "# check=" and makes the linter that gathers warnings.
-func (b *fileBuilder) check() error {
+// check reads "# check=", or what stands for it, and makes the linter that
+// gathers warnings.
+func (b *fileBuilder) check(instead string) error {
 	config := &linter.Config{}
+	if instead != "" {
+		parsed, err := linter.ParseLintOptions(instead)
+		if err != nil {
+			return &Error{File: b.file.Name, Err: fmt.Errorf("BUILDKIT_DOCKERFILE_CHECK=%s: %w; want skip=rule,..., error=true or experimental=rule,...", quoteWord(instead), err)}
+		}
+		config = parsed
+	}
 	for _, d := range b.prepared.directives {
-		if d.Name != "check" {
+		if d.Name != "check" || instead != "" {
 			continue
 		}
 		parsed, err := linter.ParseLintOptions(d.Value)
@@ -40,15 +46,59 @@ func (b *fileBuilder) check() error {
 		config = parsed
 	}
 	b.file.Check = Check{SkipAll: config.SkipAll, Skip: config.SkipRules, Error: config.ReturnAsError}
-	config.Warn = func(rule, _, _, text string, at []parser.Range) {
-		line := 0
-		if len(at) > 0 {
-			line = at[0].Start.Line
-		}
-		b.file.Warnings = append(b.file.Warnings, Warning{Rule: rule, Text: text, File: b.file.Name, Line: line})
+	b.file.rules = *config
+	config.Warn = func(rule, description, url, text string, at []parser.Range) {
+		w := Warning{Rule: rule, Description: description, URL: url, Text: oneLine(text), File: b.file.Name, Stage: b.stage}
+		w.Line, w.EndLine = span(at)
+		b.file.Warnings = append(b.file.Warnings, w)
 	}
 	b.lint = linter.New(config)
 	return nil
+}
+
+func span(at []parser.Range) (first, last int) {
+	if len(at) == 0 {
+		return 0, 0
+	}
+	return at[0].Start.Line, max(at[0].Start.Line, at[len(at)-1].End.Line)
+}
+
+// Violation is a rule that only a caller can apply, because it needs a base
+// image or the context: it is a warning unless the file or a comment above
+// the instruction says otherwise. Rules are BuildKit's, as the variables of
+// its package linter.
+func (f *File) Violation(ins Instruction, stage int, rule linter.LinterRuleI, text string) (w Warning, ok bool) {
+	config := f.rules
+	config.Warn = func(rule, description, url, text string, _ []parser.Range) {
+		w, ok = Warning{Rule: rule, Description: description, URL: url, Text: oneLine(text),
+			File: ins.File, Line: ins.Line, EndLine: ins.EndLine(), Stage: stage}, true
+	}
+	lint := linter.New(&config)
+	if ins.node != nil {
+		lint = lint.WithMergedConfigFromComments(ins.node.PrevComment)
+	}
+	lint.Run(rule, nil, text)
+	return w, ok
+}
+
+// RuleError is the first violated rule, with its place, when the file wants
+// violations to be errors ("# check=error=true"), else nil.
+func (f *File) RuleError() error {
+	for _, w := range f.Warnings {
+		if err := f.AsError(w); err != nil {
+			return &Error{File: w.File, Line: w.Line, Err: err}
+		}
+	}
+	return nil
+}
+
+// AsError makes a warning the error that the file wants it to be, without its
+// place, or nil.
+func (f *File) AsError(w Warning) error {
+	if !f.Check.Error || w.Rule == "" {
+		return nil
+	}
+	return fmt.Errorf("%s (an error because of check=error=true): %w", w, define.ErrInvalid)
 }
 
 // syntaxNotice says once that "# syntax=" is not followed.
@@ -63,7 +113,7 @@ func (b *fileBuilder) syntaxNotice() {
 	}
 	b.file.Warnings = append(b.file.Warnings, Warning{
 		Text: "# syntax=" + syntax + " is not used: the frontend is built in",
-		File: b.file.Name, Line: line,
+		File: b.file.Name, Line: line, EndLine: line, Stage: -1,
 	})
 }
 
@@ -71,19 +121,19 @@ func (b *fileBuilder) syntaxNotice() {
 // and that its own parser does not apply. UndefinedVar, CopyIgnoredFile and
 // InvalidBaseImagePlatform need the base image or the context.
 func (b *fileBuilder) lintFile() {
+	b.stage = -1
 	b.lintCasing()
+	b.lintNames()
 	globals := b.globals()
 	workdir := make([]bool, len(b.file.Stages)) // the stage has set one
 	for i := range b.file.Stages {
+		b.stage = i
 		s := &b.file.Stages[i]
 		b.lintFrom(s, globals)
 		if base, ok := b.file.StageByName(s.Base, i); ok {
 			workdir[i] = workdir[base]
 		}
 		b.lintStage(s, &workdir[i])
-	}
-	for _, ins := range b.file.Args {
-		b.lintSecrets(ins)
 	}
 	slices.SortStableFunc(b.file.Warnings, func(a, b Warning) int { return a.Line - b.Line })
 }
@@ -119,117 +169,6 @@ func (b *fileBuilder) lintCasing() {
 			b.warn(ins, rule, rule.Format(ins.node.Value, majority))
 		}
 	}
-}
-
-// predefined are the global arguments that exist without a declaration.
-var predefined = []string{
-	"BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
-	"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
-}
-
-// globals maps the declared global arguments to their defaults, nil for none.
-func (b *fileBuilder) globals() map[string]*string {
-	names := map[string]*string{}
-	for _, p := range predefined {
-		value := "predefined"
-		names[p] = &value
-	}
-	for _, ins := range b.file.Args {
-		cmd, _ := ins.Command.(*instructions.ArgCommand)
-		for _, a := range cmd.Args {
-			if _, known := names[a.Key]; !known || a.Value != nil {
-				names[a.Key] = a.Value
-			}
-		}
-	}
-	return names
-}
-
-// fill replaces the variables of a word by what value gives; plain is false
-// for forms like ${name:-word}, whose operator and word stay.
-func fill(word string, value func(name string, plain bool) string) string {
-	var out strings.Builder
-	for i := 0; i < len(word); i++ {
-		if c := word[i]; (c == '\\' || c == '`') && i+1 < len(word) {
-			out.WriteString(word[i : i+2])
-			i++
-			continue
-		} else if c != '$' {
-			out.WriteByte(c)
-			continue
-		}
-		rest := strings.TrimPrefix(word[i+1:], "{")
-		braced := len(rest) < len(word)-i-1
-		end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-		if end < 0 {
-			end = len(rest)
-		}
-		if end == 0 {
-			out.WriteByte('$')
-			continue
-		}
-		plain := !braced || end < len(rest) && rest[end] == '}'
-		out.WriteString(value(rest[:end], plain))
-		i += end
-		if braced {
-			i++
-			if plain {
-				i++
-			}
-		}
-	}
-	return out.String()
-}
-
-func (b *fileBuilder) lintFrom(s *Stage, globals map[string]*string) {
-	if s.Name == "scratch" || s.Name == "context" {
-		rule := &linter.RuleReservedStageName
-		b.warn(s.From, rule, rule.Format(s.Name))
-	}
-	reported := map[string]bool{}
-	fill(s.Base+" "+s.Platform, func(name string, _ bool) string {
-		if _, ok := globals[name]; !ok && !reported[name] {
-			reported[name] = true
-			rule := &linter.RuleUndefinedArgInFrom
-			b.warn(s.From, rule, rule.Format(name, nearest(name, slices.Collect(maps.Keys(globals)))))
-		}
-		return ""
-	})
-	if base, ok := withDefaults(s.Base, globals); ok && (base == "" || strings.ContainsAny(base[:1]+base[len(base)-1:], ":@/")) {
-		rule := &linter.RuleInvalidDefaultArgInFrom
-		b.warn(s.From, rule, rule.Format(s.Base))
-	}
-	switch {
-	case s.Platform == "":
-	case s.Platform == "$TARGETPLATFORM" || s.Platform == "${TARGETPLATFORM}":
-		rule := &linter.RuleRedundantTargetPlatform
-		b.warn(s.From, rule, rule.Format(s.Platform))
-	case !variable(s.Platform):
-		p, err := define.ParsePlatform(s.Platform)
-		if err == nil && !strings.Contains(s.Name, p.OS) && !strings.Contains(s.Name, p.Architecture) {
-			rule := &linter.RuleFromPlatformFlagConstDisallowed
-			b.warn(s.From, rule, rule.Format(s.Platform))
-		}
-	}
-}
-
-// withDefaults fills in plain references by defaults that hold none; ok is
-// false when that is not all there is to do.
-func withDefaults(base string, globals map[string]*string) (_ string, ok bool) {
-	if !variable(base) || strings.ContainsAny(base, "\\`'\"") {
-		return "", false
-	}
-	ok = true
-	out := fill(base, func(name string, plain bool) string {
-		value := globals[name]
-		ok = ok && plain
-		if value == nil {
-			return ""
-		}
-		ok = ok && !variable(*value)
-		return strings.Trim(*value, `"'`)
-	})
-	return out, ok
 }
 
 // lintStage applies the rules about single instructions of a stage.
@@ -308,10 +247,14 @@ func (b *fileBuilder) lintExpose(ins Instruction, ports []string) {
 	}
 }
 
-// secretWords make a name sound like a secret when they begin or end it.
-var secretWords = []string{
-	"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-}
+// secretWords make a name sound like a secret when one stands between
+// underscores or alone; harmlessWords say that it is none.
+var (
+	secretWords = []string{
+		"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
+	}
+	harmlessWords = []string{"public", "file", "version"}
+)
 
 func (b *fileBuilder) lintSecrets(ins Instruction) {
 	var names []string
@@ -326,11 +269,11 @@ func (b *fileBuilder) lintSecrets(ins Instruction) {
 		}
 	}
 	for _, name := range names {
-		words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '_' || r == '-' || r == '.' })
-		if len(words) == 0 || slices.Contains(words, "public") {
-			continue
+		words := strings.Split(strings.ToLower(name), "_")
+		has := func(list []string) bool {
+			return slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) })
 		}
-		if slices.Contains(secretWords, words[0]) || slices.Contains(secretWords, words[len(words)-1]) {
+		if has(secretWords) && !has(harmlessWords) {
 			rule := &linter.RuleSecretsUsedInArgOrEnv
 			b.warn(ins, rule, rule.Format(ins.Keyword, name))
 		}

@@ -67,3 +67,7 @@ func orNearest(word string, candidates []string) string {
 	}
 	return ""
 }
+
+// Nearest returns the candidate that word was probably meant to be, "" when
+// none is near enough.
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }

@@ -13,10 +13,24 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Parse reads a Containerfile; name is used in messages. contexts are the
-// names of additional build contexts (--build-context), which stand for
-// images and stages. Errors are *Error, and define.ErrInvalid.
+// Options says what is known besides the file.
+type Options struct {
+	// Contexts are the names of additional build contexts (--build-context),
+	// which stand for images and stages.
+	Contexts []string
+	// Check replaces what the file's "# check=" says, in its form, when it is
+	// not "" (the build argument BUILDKIT_DOCKERFILE_CHECK).
+	Check string
+}
+
+// Parse reads a Containerfile; name is used in messages. contexts are
+// Options.Contexts. Errors are *Error, and define.ErrInvalid. Rules that
+// "# check=error=true" makes errors are File.RuleError's.
 func Parse(name string, content []byte, contexts ...string) (*File, error) {
+	return parse(name, content, Options{Contexts: contexts})
+}
+
+func parse(name string, content []byte, o Options) (*File, error) {
 	content = bytes.TrimPrefix(content, []byte("\uFEFF"))
 	if err := checkBytes(name, content); err != nil {
 		return nil, err
@@ -30,14 +44,15 @@ func Parse(name string, content []byte, contexts ...string) (*File, error) {
 		return nil, err
 	}
 	b := &fileBuilder{
-		file:     &File{Name: name, Escape: tree.EscapeToken, contexts: map[string]bool{}, names: map[string]int{}},
+		file:     &File{Name: name, Escape: tree.EscapeToken, contexts: map[string]bool{}, names: map[string][]int{}},
 		prepared: prepared,
 		content:  content,
+		stage:    -1,
 	}
-	for _, c := range contexts {
+	for _, c := range o.Contexts {
 		b.file.contexts[strings.ToLower(c)] = true
 	}
-	if err := b.check(); err != nil {
+	if err := b.check(o.Check); err != nil {
 		return nil, err
 	}
 	b.syntaxNotice()
@@ -49,6 +64,9 @@ func Parse(name string, content []byte, contexts ...string) (*File, error) {
 		}
 	}
 	for _, node := range tree.AST.Children {
+		if node.Value != "" && strings.EqualFold(node.Value, "FROM") {
+			b.stage++
+		}
 		if err := b.add(node); err != nil {
 			return nil, err
 		}
@@ -152,6 +170,7 @@ type fileBuilder struct {
 	prepared *scanned
 	content  []byte
 	lint     *linter.Linter
+	stage    int // that warnings are about, -1 before the first FROM
 }
 
 // add checks one node and puts it where it belongs.
@@ -187,13 +206,10 @@ func (b *fileBuilder) addStage(ins Instruction, s *instructions.Stage) error {
 	f := b.file
 	name := strings.ToLower(s.Name)
 	if name != "" {
-		if i, ok := f.StageByName(name, len(f.Stages)); ok {
-			return ins.Errorf("stage name %s is taken by the stage in line %d", name, f.Stages[i].From.Line)
-		}
-		f.names[name] = len(f.Stages)
+		f.names[name] = append(f.names[name], len(f.Stages))
 	}
 	f.Stages = append(f.Stages, Stage{
-		Index: len(f.Stages), Name: name, Base: s.BaseName, Platform: s.Platform, From: ins,
+		Index: len(f.Stages), Name: name, Base: s.BaseName, Platform: s.Platform, Doc: s.DocComment, From: ins,
 	})
 	return checkFrom(ins, s)
 }
@@ -231,13 +247,6 @@ func (b *fileBuilder) finish() (*File, error) {
 		}
 	}
 	b.lintFile()
-	if f.Check.Error && len(f.Warnings) > 0 {
-		for _, w := range f.Warnings {
-			if w.Rule != "" {
-				return nil, &Error{File: w.File, Line: w.Line, Err: fmt.Errorf("%s: %s (an error because of # check=error=true)", w.Rule, w.Text)}
-			}
-		}
-	}
 	return f, nil
 }
 

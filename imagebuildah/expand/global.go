@@ -31,6 +31,17 @@ func forBuilder(name string) bool {
 	return strings.HasPrefix(name, "BUILDKIT_") || name == "SOURCE_DATE_EPOCH"
 }
 
+// Predefined reports a platform argument, which has a value without a
+// declaration before the first FROM.
+func Predefined(name string) bool {
+	switch name {
+	case "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+		"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE":
+		return true
+	}
+	return false
+}
+
 // Scope expands words: a Global or a Stage.
 type Scope interface {
 	// Expand fills in the variables of one word. Errors name the word and are

@@ -82,6 +82,9 @@ func (s *Stage) Lookup(name string) (string, bool) {
 	return v, ok
 }
 
+// Names returns the variables that have a value, sorted.
+func (s *Stage) Names() []string { return s.names() }
+
 func (s *Stage) names() []string {
 	names := make([]string, 0, len(s.env)+len(s.args))
 	for k := range s.env {
@@ -158,11 +161,17 @@ func (s *Stage) ExpandCommand(cmd instructions.Command) error {
 func (s *Stage) guarded(f func() error) error { return guard(f) }
 
 // Undefined returns, and forgets, the names that words used although nothing
-// defines them, sorted: BuildKit's rule UndefinedVar.
+// defines them, sorted: BuildKit's rule UndefinedVar. An ARG without a value
+// defines its name.
 func (s *Stage) Undefined() []string {
+	if len(s.undefined) == 0 {
+		return nil
+	}
 	names := make([]string, 0, len(s.undefined))
 	for k := range s.undefined {
-		names = append(names, k)
+		if !slices.Contains(s.declared, k) {
+			names = append(names, k)
+		}
 	}
 	s.undefined = nil
 	sort.Strings(names)
