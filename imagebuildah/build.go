@@ -23,21 +23,15 @@ import (
 	"github.com/stratabuild/strata/imagebuildah/expand"
 )
 
-// build is one run of Build.
-type build struct {
+// run is one run of Build: what the builds of its platforms share.
+type run struct {
 	engine  *builder.Engine
-	opts    Options
 	context *buildcontext.Context
 	file    *containerfile.File
-	graph   *containerfile.Graph
-	global  *expand.Global
 	space   *builder.Space
 	index   *cache.FileIndex
-	// identity names what is built, for cache slots.
-	identity string
-	private  private
+	private private
 
-	stages  []*stage
 	ctx     context.Context // of the stages: cancelled by the first failure
 	outer   context.Context // the caller's: finished steps are kept when one fails
 	cancel  context.CancelCauseFunc
@@ -48,6 +42,19 @@ type build struct {
 	ids              atomic.Int64
 	mountIDs         atomic.Int64 // of scratch directories of mounts
 	cached, executed atomic.Int64
+}
+
+// build is the build of one platform.
+type build struct {
+	*run
+	opts   Options // with one platform
+	graph  *containerfile.Graph
+	global *expand.Global
+	stages []*stage
+	// identity names what is built, for cache slots.
+	identity string
+	// label is the platform, for events, when the run has several.
+	label string
 }
 
 // Build builds an image.
@@ -67,16 +74,16 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &build{engine: e, opts: o, context: bc, file: file}
-	graph, err := b.plan()
+	r := &run{engine: e, context: bc, file: file}
+	builds, err := r.planBuilds(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := e.Store().Sweep(ctx); err != nil {
 		// What somebody else left is no reason not to build.
-		b.warn("what an earlier build left cannot be removed: " + err.Error())
+		r.warn("what an earlier build left cannot be removed: " + err.Error())
 	}
-	return b.execute(ctx, graph)
+	return r.execute(ctx, builds)
 }
 
 func parseFiles(bc *buildcontext.Context) (*containerfile.File, error) {
@@ -89,8 +96,8 @@ func parseFiles(bc *buildcontext.Context) (*containerfile.File, error) {
 
 // checkOptions refuses what this version cannot do and what is malformed.
 func checkOptions(o *Options) error {
-	if len(o.Platforms) > 1 {
-		return fmt.Errorf("several platforms in one build are not in this version of strata; build them one by one: %w", define.ErrUnsupported)
+	if err := checkPlatforms(o); err != nil {
+		return err
 	}
 	if t := o.BuildArgs["SOURCE_DATE_EPOCH"]; t != "" && o.SourceDateEpoch == nil {
 		n, err := strconv.ParseInt(t, 10, 64)
@@ -112,7 +119,7 @@ func checkOptions(o *Options) error {
 }
 
 // plan prepares the global arguments, the stages and the identity.
-func (b *build) plan() (*containerfile.Graph, error) {
+func (b *build) plan() error {
 	name := b.opts.Target
 	if n := len(b.file.Stages); name == "" && n > 0 {
 		name = b.file.Stages[n-1].Name
@@ -121,18 +128,19 @@ func (b *build) plan() (*containerfile.Graph, error) {
 	b.global.SetEscape(b.file.Escape)
 	for _, in := range b.file.Args {
 		if err := b.global.DeclareAll(in); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	b.mentionArgs()
 	graph, err := b.file.Graph(b.opts.Target, b.global.Expand)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h := digest.FromString(strings.Join([]string{b.context.Name, b.context.ContainerfileName,
 		b.opts.Target, define.FormatPlatform(b.opts.platform())}, "\x00"))
 	b.identity = h.Encoded()[:32]
-	return graph, nil
+	b.graph = graph
+	return nil
 }
 
 // mentionArgs notes the arguments that stages declare, needed ones or not: a
@@ -149,70 +157,101 @@ func (b *build) mentionArgs() {
 
 // jobs is how many steps execute at once when the user does not say: more
 // than the processors, since steps often wait for networks and disks.
-func (b *build) jobs() int {
-	if b.opts.Jobs > 0 {
-		return b.opts.Jobs
+func jobs(o *Options) int {
+	if o.Jobs > 0 {
+		return o.Jobs
 	}
 	return max(4, 2*runtime.NumCPU())
 }
 
-func (b *build) execute(ctx context.Context, graph *containerfile.Graph) (_ *Result, err error) {
-	b.graph = graph
-	b.outer, b.space = ctx, b.engine.NewSpace(ctx)
-	b.slots = make(chan struct{}, b.jobs())
-	if b.index, err = b.engine.Cache().Index(ctx, b.identity); err != nil {
+// execute runs the builds, all at once: their stages wait for each other and
+// for slots only.
+func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err error) {
+	r.outer, r.space = ctx, r.engine.NewSpace(ctx)
+	r.slots = make(chan struct{}, jobs(&builds[0].opts))
+	// Files are the same for all platforms.
+	if r.index, err = r.engine.Cache().Index(ctx, builds[0].identity); err != nil {
 		return nil, err
 	}
-	b.ctx, b.cancel = context.WithCancelCause(ctx)
-	defer b.cancel(nil)
-	b.makeStages()
-	b.announce(graph)
-	for _, i := range graph.Needed {
-		b.start(i)
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	defer r.cancel(nil)
+	r.makeStages(builds)
+	r.announce(builds)
+	for _, b := range builds {
+		for _, i := range b.graph.Needed {
+			b.start(i)
+		}
 	}
-	target := b.stages[graph.Target]
-	<-target.done
+	for _, b := range builds {
+		target := b.stages[b.graph.Target]
+		<-target.done
+		if err == nil {
+			err = target.err
+		}
+	}
 	var result *Result
-	if err = target.err; err == nil {
-		result, err = b.finish(b.ctx, target)
+	if err == nil {
+		result, err = finish(r.ctx, builds)
 	}
 	if err != nil {
-		b.cancel(err)
+		r.cancel(err)
 	}
-	b.running.Wait()
-	if err != nil && b.executed.Load() > 0 && ctx.Err() == nil {
+	r.running.Wait()
+	if err != nil && r.executed.Load() > 0 && ctx.Err() == nil {
 		// No image was recorded, but steps were: their layers are to survive
 		// a power cut too.
-		err = errors.Join(err, b.space.Sync(ctx))
+		err = errors.Join(err, r.space.Sync(ctx))
 	}
-	if cleanup := errors.Join(b.index.Flush(), b.closeStages(), b.space.Close()); cleanup != nil {
+	if cleanup := errors.Join(r.index.Flush(), closeStages(builds), r.space.Close()); cleanup != nil {
 		// The image stands, or the failure is another one; the next build
 		// collects what is left.
-		b.warn("cleaning up: " + cleanup.Error())
+		r.warn("cleaning up: " + cleanup.Error())
 	}
 	if err != nil {
-		return nil, b.firstFailure(err)
+		return nil, r.firstFailure(err)
 	}
-	result.Cached, result.Executed = int(b.cached.Load()), int(b.executed.Load())
+	result.Cached, result.Executed = int(r.cached.Load()), int(r.executed.Load())
 	return result, nil
 }
 
-func (b *build) makeStages() {
-	b.stages = make([]*stage, len(b.file.Stages))
-	for i := range b.file.Stages {
-		b.stages[i] = &stage{b: b, def: &b.file.Stages[i], done: make(chan struct{})}
+// makeStages makes the stages of all builds. What is the same for several
+// platforms (FROM --platform=$BUILDPLATFORM) is made once.
+func (r *run) makeStages(builds []*build) {
+	known := map[string]*stage{}
+	for _, b := range builds {
+		b.stages = make([]*stage, len(r.file.Stages))
+		keys := make([]string, len(r.file.Stages))
+		if len(builds) > 1 {
+			keys = b.stageKeys()
+		}
+		for i := range r.file.Stages {
+			s := known[keys[i]]
+			if s == nil {
+				s = &stage{b: b, def: &r.file.Stages[i], done: make(chan struct{}), eventPlatform: b.stageLabel(i)}
+				if keys[i] != "" {
+					known[keys[i]] = s
+				}
+			} else {
+				s.shared = true
+			}
+			b.stages[i] = s
+		}
 	}
 }
 
 // announce reports the size of the plan and the parser's warnings.
-func (b *build) announce(graph *containerfile.Graph) {
+func (r *run) announce(builds []*build) {
 	steps := 0
-	for _, i := range graph.Needed {
-		steps += 1 + len(b.file.Stages[i].Instructions)
+	for _, b := range builds {
+		for _, i := range b.graph.Needed {
+			if b.stages[i].b == b {
+				steps += 1 + len(r.file.Stages[i].Instructions)
+			}
+		}
 	}
-	define.Emit(b.engine.Listener(), define.Event{Kind: define.EventPlan, Of: steps})
-	for _, w := range b.file.Warnings {
-		define.Emit(b.engine.Listener(), define.Event{Kind: define.EventWarning, Text: w.Text, File: w.File, Line: w.Line})
+	define.Emit(r.engine.Listener(), define.Event{Kind: define.EventPlan, Of: steps})
+	for _, w := range r.file.Warnings {
+		define.Emit(r.engine.Listener(), define.Event{Kind: define.EventWarning, Text: w.Text, File: w.File, Line: w.Line})
 	}
 }
 
@@ -244,21 +283,23 @@ func (b *build) wait(ctx context.Context, i int) (*stage, error) {
 
 // firstFailure prefers the failure that cancelled the build to those that the
 // cancelling caused.
-func (b *build) firstFailure(err error) error {
+func (r *run) firstFailure(err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(b.ctx); cause != nil {
+	if cause := context.Cause(r.ctx); cause != nil {
 		return cause
 	}
 	return err
 }
 
-func (b *build) closeStages() error {
+func closeStages(builds []*build) error {
 	var err error
-	for _, s := range b.stages {
-		if s.c != nil {
-			err = errors.Join(err, s.c.Close())
+	for _, b := range builds {
+		for _, s := range b.stages {
+			if s.b == b && s.c != nil {
+				err = errors.Join(err, s.c.Close())
+			}
 		}
 	}
 	return err

@@ -12,18 +12,37 @@ import (
 	"github.com/stratabuild/strata/define"
 )
 
-// finish records the target's image and writes the outputs.
-func (b *build) finish(ctx context.Context, s *stage) (*Result, error) {
+// finish records the images and writes the outputs.
+func finish(ctx context.Context, builds []*build) (*Result, error) {
+	b := builds[0]
 	b.unusedArgs()
+	names, err := b.names()
+	if err != nil {
+		return nil, err
+	}
+	if len(builds) > 1 {
+		return finishList(ctx, builds, names)
+	}
+	r, err := b.commit(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.joinList(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, b.writeOutputs(ctx, b.target(), r)
+}
+
+func (b *build) target() *stage { return b.stages[b.graph.Target] }
+
+// commit records the target's image.
+func (b *build) commit(ctx context.Context, names []string) (*Result, error) {
+	s := b.target()
 	if err := s.materialize(ctx); err != nil {
 		return nil, err
 	}
 	b.applyFlags(s)
 	if err := s.datePast(ctx); err != nil {
-		return nil, err
-	}
-	names, err := b.names()
-	if err != nil {
 		return nil, err
 	}
 	c, err := s.c.Commit(ctx, builder.CommitOptions{Names: names, Format: b.opts.Format, Squash: b.opts.Squash,
@@ -34,12 +53,11 @@ func (b *build) finish(ctx context.Context, s *stage) (*Result, error) {
 	for _, field := range c.Lost {
 		b.warn("left out, because the format " + string(b.opts.Format) + " cannot hold them: " + field)
 	}
-	r := &Result{ImageID: c.ID, Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Names: c.Names}
-	return r, b.writeOutputs(ctx, s, r)
+	return &Result{ImageID: c.ID, Digest: c.Digest, MediaType: c.MediaType, Size: c.Size, Names: c.Names}, nil
 }
 
-func (b *build) warn(text string) {
-	define.Emit(b.engine.Listener(), define.Event{Kind: define.EventWarning, Text: text})
+func (r *run) warn(text string) {
+	define.Emit(r.engine.Listener(), define.Event{Kind: define.EventWarning, Text: text})
 }
 
 // applyFlags sets what flags say about the image; they win over the file.
@@ -133,6 +151,13 @@ func (b *build) names() ([]string, error) {
 			return nil, err
 		}
 		names = append(names, full)
+	}
+	if b.label != "" && b.opts.Manifest != "" {
+		full, err := transport.NormalizeTag(b.opts.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		return append(names, full), nil
 	}
 	if !b.toStore() {
 		return nil, nil

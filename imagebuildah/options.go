@@ -31,8 +31,16 @@ type Options struct {
 	Squash bool
 	Pull   define.PullPolicy
 	Format define.Format
-	// Platforms is the target platform; empty is the host's.
+	// Platforms are the target platforms; empty is the host's. Several give
+	// an image each, and a list of them under the tags.
 	Platforms []define.Platform
+	// AllPlatforms builds for all platforms that the base images of the
+	// stages have in common; Platforms is empty then.
+	AllPlatforms bool
+	// Manifest names a list of images of the store. A build for several
+	// platforms is recorded under it, too; the image of a single one is
+	// added to it.
+	Manifest string
 	// Jobs is how many steps may execute at once; 0 is a default that suits
 	// the machine.
 	Jobs int
@@ -74,6 +82,18 @@ type Result struct {
 	Pushed map[string]digest.Digest
 	// Cached and Executed count steps.
 	Cached, Executed int
+	// Platforms are the images of a list, when several platforms were
+	// asked for: ImageID and the other fields are then the list's.
+	Platforms []PlatformResult
+}
+
+// PlatformResult is one image of a list.
+type PlatformResult struct {
+	Platform  define.Platform
+	ImageID   define.ImageID
+	Digest    digest.Digest
+	MediaType string
+	Size      int64 // of the manifest, bytes
 }
 
 // InstructionError is a failure of one instruction.

@@ -25,6 +25,10 @@ type stage struct {
 	once sync.Once
 	done chan struct{}
 	err  error
+	// eventPlatform is set when the run has several platforms; shared:
+	// this is the stage of more than one.
+	eventPlatform string
+	shared        bool
 
 	c     *builder.Container
 	scope *expand.Stage
@@ -52,7 +56,7 @@ func (s *stage) name() string {
 // nextStep numbers an instruction for events and errors.
 func (s *stage) nextStep(in *containerfile.Instruction) *define.Step {
 	s.n++
-	return &define.Step{ID: int(s.b.ids.Add(1)), Stage: s.name(), N: s.n, Of: s.of,
+	return &define.Step{ID: int(s.b.ids.Add(1)), Stage: s.name(), N: s.n, Of: s.of, Platform: s.eventPlatform,
 		Text: in.Text, File: in.File, Line: in.Line}
 }
 
@@ -104,6 +108,9 @@ func (s *stage) triggers() ([]containerfile.Instruction, error) {
 			return nil, err
 		}
 		in.File, in.Line = s.def.From.File, s.def.From.Line
+		if err := s.checkTrigger(in); err != nil {
+			return nil, err
+		}
 		in.Text = "ONBUILD " + in.Text
 		ins = append(ins, in)
 	}
@@ -122,7 +129,7 @@ func (s *stage) from(ctx context.Context) error {
 	if base == "" {
 		return fmt.Errorf("base name %q is empty once its arguments are filled in: %w", s.def.Base, define.ErrInvalid)
 	}
-	platform, err := s.platform()
+	platform, err := s.b.ownPlatform(s.def)
 	if err != nil {
 		return err
 	}
@@ -162,17 +169,6 @@ func (s *stage) baseStage(base string) (int, bool) {
 // begin sets up what depends on the base image's configuration.
 func (s *stage) begin() {
 	s.scope = s.b.global.Stage(s.c.Image.Config.Env)
-}
-
-func (s *stage) platform() (define.Platform, error) {
-	if s.def.Platform == "" {
-		return s.b.opts.platform(), nil
-	}
-	word, err := s.b.global.Expand(s.def.Platform)
-	if err != nil {
-		return define.Platform{}, err
-	}
-	return define.ParsePlatform(word)
 }
 
 // fromStage continues an earlier stage.

@@ -12,9 +12,9 @@ import (
 	"go.podman.io/storage"
 )
 
-// instancesKey is where podman and buildah keep, for each manifest of a list,
+// InstancesKey is the big data where podman and buildah keep, for each manifest of a list,
 // the reference that it is pushed from.
-const instancesKey = "instances.json"
+const InstancesKey = "instances.json"
 
 // RecordIndex writes a list of images of the store to the store, under names,
 // as "podman manifest create" and "add" do. Its ID is the digest of the list:
@@ -30,24 +30,28 @@ func RecordIndex(st *store.Store, index []byte, images []*Stored, names []string
 	}
 	instances := map[digest.Digest]string{}
 	for _, img := range images {
-		instances[img.Digest] = fmt.Sprintf("containers-storage:[%s@%s+%s]@%s",
-			st.Raw().GraphDriverName(), st.Raw().GraphRoot(), st.Raw().RunRoot(), img.ID)
+		instances[img.Digest] = StoreReference(st, img.ID)
 	}
+	sum := digest.FromBytes(index)
+	id := define.ImageID(sum.Encoded())
+	instances[""] = string(id) // as buildah notes the list itself
 	where, err := json.Marshal(instances)
 	if err != nil {
 		return "", fmt.Errorf("recording a list of images: %w", err)
 	}
-	sum := digest.FromBytes(index)
-	id := define.ImageID(sum.Encoded())
 	items := []storage.ImageBigDataOption{
 		{Key: storage.ImageDigestBigDataKey, Data: index, Digest: sum},
-		{Key: storage.ImageDigestManifestBigDataNamePrefix + "-" + sum.String(), Data: index, Digest: sum},
-		{Key: instancesKey, Data: where, Digest: digest.FromBytes(where)},
+		{Key: InstancesKey, Data: where, Digest: digest.FromBytes(where)},
 	}
 	if err := recordIndex(st.Raw(), string(id), items, names); err != nil {
 		return "", fmt.Errorf("recording the list of images %s in the store: %w", id.Short(), err)
 	}
 	return id, nil
+}
+
+// StoreReference is how instances.json writes an image of the store.
+func StoreReference(st *store.Store, id define.ImageID) string {
+	return fmt.Sprintf("containers-storage:[%s@%s+%s]@%s", st.Raw().GraphDriverName(), st.Raw().GraphRoot(), st.Raw().RunRoot(), id)
 }
 
 func recordIndex(st recorder, id string, items []storage.ImageBigDataOption, names []string) error {

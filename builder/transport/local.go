@@ -28,9 +28,25 @@ type Local struct {
 // (the host's when zero) is found. Not found is define.ErrNotFound, with the
 // nearest names in the text.
 func (c *Client) FindLocal(name string, p define.Platform) (Local, error) {
-	l, _, err := c.find(name, p)
+	l, _, err := c.find(name, wanted{Platform: p})
 	return l, err
 }
+
+// FindEntry is FindLocal for what a name itself stands for: a list of images
+// is found as such, by whoever renames, removes or pushes it.
+func (c *Client) FindEntry(name string) (Local, error) {
+	l, _, err := c.find(name, wanted{entry: true})
+	return l, err
+}
+
+// wanted is what a search accepts.
+type wanted struct {
+	define.Platform
+	// entry stops at a list of images, whatever the platform.
+	entry bool
+}
+
+func (w wanted) anyPlatform() bool { return w.OS == "" && w.Architecture == "" }
 
 // otherPlatform is the error for an image that is there for another platform.
 type otherPlatform struct {
@@ -48,7 +64,7 @@ func (e *otherPlatform) Error() string {
 func (e *otherPlatform) Unwrap() error { return define.ErrNotFound }
 
 // find is FindLocal that also returns the store's record.
-func (c *Client) find(unsafeName string, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) find(unsafeName string, p wanted) (Local, *storage.Image, error) {
 	name := unsafeName
 	if kind, rest := splitKind(name); kind == kindStorage {
 		name = rest
@@ -94,7 +110,7 @@ func dockerName(rest string) string {
 // findNamed tries the full names that a name may mean. The registries'
 // configuration is not read when localhost has the image: parsing it takes
 // longer than all else here.
-func (c *Client) findNamed(name string, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) findNamed(name string, p wanted) (Local, *storage.Image, error) {
 	if !isShort(name) {
 		named, err := parseNamed(name, "")
 		if err != nil {
@@ -144,7 +160,7 @@ func (c *Client) findNamed(name string, p define.Platform) (Local, *storage.Imag
 }
 
 // findReference looks for one full name.
-func (c *Client) findReference(asked string, named reference.Named, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) findReference(asked string, named reference.Named, p wanted) (Local, *storage.Image, error) {
 	if digested, ok := named.(reference.Digested); ok {
 		return c.findDigest(asked, named, digested.Digest(), p)
 	}
@@ -158,7 +174,7 @@ func (c *Client) findReference(asked string, named reference.Named, p define.Pla
 
 // findDigest looks for name@digest. An image counts when it was pulled from
 // the same repository, whatever tag it has there.
-func (c *Client) findDigest(asked string, named reference.Named, d digest.Digest, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) findDigest(asked string, named reference.Named, d digest.Digest, p wanted) (Local, *storage.Image, error) {
 	recs, err := c.raw().ImagesByDigest(d)
 	if err != nil {
 		return Local{}, nil, storeError(asked, err)
@@ -182,7 +198,7 @@ func (c *Client) findDigest(asked string, named reference.Named, d digest.Digest
 }
 
 // findID looks for an ID or the start of one.
-func (c *Client) findID(asked, id string, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) findID(asked, id string, p wanted) (Local, *storage.Image, error) {
 	rec, err := c.raw().Image(id)
 	if err == nil && strings.HasPrefix(rec.ID, id) {
 		return c.match(asked, "", rec, p)
@@ -209,9 +225,9 @@ func (c *Client) findID(asked, id string, p define.Platform) (Local, *storage.Im
 
 // match compares an image with the platform, and goes from a list to its
 // image of that platform.
-func (c *Client) match(asked, name string, rec *storage.Image, p define.Platform) (Local, *storage.Image, error) {
+func (c *Client) match(asked, name string, rec *storage.Image, p wanted) (Local, *storage.Image, error) {
 	l := Local{ID: define.ImageID(rec.ID), Name: name}
-	if p.OS == "" && p.Architecture == "" && rec.TopLayer != "" {
+	if p.entry || p.anyPlatform() && rec.TopLayer != "" {
 		return l, rec, nil
 	}
 	img, err := image.Load(c.st, l.ID)
@@ -219,19 +235,19 @@ func (c *Client) match(asked, name string, rec *storage.Image, p define.Platform
 		return Local{}, nil, err
 	}
 	if image.IsIndex(img.MediaType) {
-		return c.matchIndex(asked, name, img, p)
+		return c.matchIndex(asked, name, img, p.Platform)
 	}
-	if p.OS == "" && p.Architecture == "" || same(p, img.Platform) {
+	if p.anyPlatform() || same(p.Platform, img.Platform) {
 		return l, rec, nil
 	}
 	if name != "" {
-		if other := c.sibling(rec, p); other != nil {
+		if other := c.sibling(rec, p.Platform); other != nil {
 			return Local{ID: define.ImageID(other.ID), Name: name}, other, nil
 		}
 	}
 	return Local{}, nil, &otherPlatform{
-		local: l, name: asked, usable: covers(p, img.Platform),
-		have: define.FormatPlatform(define.NormalizePlatform(img.Platform)), want: define.FormatPlatform(p),
+		local: l, name: asked, usable: covers(p.Platform, img.Platform),
+		have: define.FormatPlatform(define.NormalizePlatform(img.Platform)), want: define.FormatPlatform(p.Platform),
 	}
 }
 

@@ -55,7 +55,7 @@ func (c *Client) Pull(ctx context.Context, name string, p define.Platform, polic
 	}
 	defer done()
 
-	local, rec, err := c.find(name, p)
+	local, rec, err := c.find(name, wanted{Platform: p})
 	var other *otherPlatform
 	switch {
 	case err == nil && policy == define.PullMissing:
@@ -136,18 +136,11 @@ func joinLine(errs []error) error {
 
 // pullOne fetches one full name.
 func (c *Client) pullOne(ctx context.Context, sys *types.SystemContext, named reference.Named, p define.Platform, policy define.PullPolicy, local Local, rec *storage.Image) (Local, error) {
-	// Registries know tag or digest; with both, the digest is what counts.
-	if digested, ok := named.(reference.Digested); ok {
-		canonical, err := reference.WithDigest(reference.TrimNamed(named), digested.Digest())
-		if err != nil {
-			return Local{}, fmt.Errorf("image %s: %w", show(named.String()), plain(err))
-		}
-		named = canonical
-	}
-	src, err := docker.NewReference(named)
+	src, err := remoteReference(named)
 	if err != nil {
-		return Local{}, fmt.Errorf("image %s: %w: %w", show(named.String()), plain(err), define.ErrInvalid)
+		return Local{}, err
 	}
+	named = src.DockerReference()
 	if policy == define.PullNewer && rec != nil && slices.Contains(rec.Names, named.String()) {
 		remote, err := c.remoteDigest(ctx, sys, named.String(), src)
 		if err != nil {

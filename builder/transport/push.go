@@ -26,6 +26,9 @@ type PushOptions struct {
 	Compression      string
 	CompressionLevel *int
 	RemoveSignatures bool
+	// ListOnly pushes a list of images without its images, which the
+	// destination must have.
+	ListOnly bool
 	// Tags are further references, written after the first. One without a
 	// transport is of the first's, and in a docker archive a further name of
 	// the same image.
@@ -63,7 +66,10 @@ func (c *Client) expand(id define.ImageID) (pushJob, error) {
 	if err != nil {
 		return pushJob{}, fmt.Errorf("image %s: %w", id.Short(), err)
 	}
-	job := pushJob{list: true, annotations: man.Annotations}
+	job := pushJob{list: true, whole: img.Manifest, wholeType: img.MediaType, annotations: man.Annotations, entries: man.Manifests}
+	if len(man.Manifests) == 0 {
+		return pushJob{}, fmt.Errorf("list of images %s is empty: add images to it first: %w", id.Short(), define.ErrInvalid)
+	}
 	for _, d := range man.Manifests {
 		recs, err := c.raw().ImagesByDigest(d.Digest)
 		if err != nil {
@@ -72,6 +78,10 @@ func (c *Client) expand(id define.ImageID) (pushJob, error) {
 		at := slices.IndexFunc(recs, func(r *storage.Image) bool {
 			return r.ID != string(id) && r.BigDataDigests[storage.ImageDigestBigDataKey] == d.Digest
 		})
+		if at < 0 {
+			// A pulled image may have its list as the manifest, and its own beside.
+			at = slices.IndexFunc(recs, func(r *storage.Image) bool { return r.ID != string(id) && r.TopLayer != "" })
+		}
 		if at < 0 {
 			return pushJob{}, fmt.Errorf("list of images %s: its image %s: %w in the store", id.Short(), d.Digest, define.ErrNotFound)
 		}
@@ -97,6 +107,11 @@ type pushJob struct {
 	ids         []define.ImageID
 	list        bool
 	annotations map[string]string
+	// Of a list of the store: the list as it is, and its entries, which
+	// correspond to ids.
+	whole     []byte
+	wholeType string
+	entries   []v1.Descriptor
 }
 
 func (c *Client) push(ctx context.Context, job pushJob, destination string, o PushOptions) (digest.Digest, error) {
@@ -151,10 +166,13 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 		return "", err
 	}
 	if job.list {
-		if err := src.makeList(o.Format, job.annotations); err != nil {
+		if err := src.makeList(o.Format, job); err != nil {
 			return "", err
 		}
 		opts.ImageListSelection = copy.CopyAllImages
+		if o.ListOnly {
+			opts.ImageListSelection = copy.CopySpecificImages
+		}
 	}
 	action := "export"
 	if t.kind == kindDocker {
@@ -263,7 +281,7 @@ func (c *Client) pushLocal(job pushJob, t target) (digest.Digest, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := src.makeList("", job.annotations); err != nil {
+		if err := src.makeList("", job); err != nil {
 			return "", err
 		}
 		var images []*image.Stored

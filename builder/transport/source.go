@@ -64,23 +64,41 @@ func (c *Client) newSource(ids []define.ImageID, f define.Format) (*source, erro
 	return s, nil
 }
 
-// makeList makes the source a list of its images.
-func (s *source) makeList(f define.Format, annotations map[string]string) error {
-	if f == "" && s.images[0].mediaType == image.MediaTypeDockerManifest {
+// makeList makes the source a list of its images. A list of the store stays
+// as it is when nothing of it has to change; otherwise its entries keep their
+// platforms and annotations.
+func (s *source) makeList(f define.Format, job pushJob) error {
+	same := job.whole != nil && (f == "" || job.wholeType == listType(f))
+	if f == "" && (job.wholeType == image.MediaTypeDockerManifestList || job.whole == nil && s.images[0].mediaType == image.MediaTypeDockerManifest) {
 		f = define.FormatDocker
 	}
 	var entries []v1.Descriptor
-	for _, img := range s.images {
+	for n, img := range s.images {
 		if image.IsIndex(img.mediaType) {
 			return fmt.Errorf("image %s is itself a list of images: %w", img.stored.ID.Short(), define.ErrInvalid)
 		}
 		d := img.stored.Descriptor()
+		if n < len(job.entries) {
+			same = same && job.entries[n].Digest == img.digest
+			d = job.entries[n]
+		}
 		d.MediaType, d.Digest, d.Size = img.mediaType, img.digest, int64(len(img.manifest))
 		entries = append(entries, d)
 	}
+	if same {
+		s.index, s.indexType = job.whole, job.wholeType
+		return nil
+	}
 	var err error
-	s.index, s.indexType, err = image.EncodeIndex(f, entries, annotations)
+	s.index, s.indexType, err = image.EncodeIndex(f, entries, job.annotations)
 	return err
+}
+
+func listType(f define.Format) string {
+	if f == define.FormatDocker {
+		return image.MediaTypeDockerManifestList
+	}
+	return v1.MediaTypeImageIndex
 }
 
 // NewImageSource opens the images.

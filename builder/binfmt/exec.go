@@ -1,0 +1,50 @@
+package binfmt
+
+import (
+	"errors"
+	"os/exec"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// execute starts the file, whose content no program can do anything with. An
+// emulator ends at once with a status that says so.
+func execute(path string) (runs bool, err error) {
+	cmd := exec.Command(path)
+	cmd.Env = []string{}
+	err = cmd.Run()
+	var ended *exec.ExitError
+	switch {
+	case err == nil, errors.As(err, &ended):
+		return true, nil
+	case errors.Is(err, unix.ENOEXEC), unreachable(err):
+		// ENOENT: registered without the flag F, and the emulator is not here.
+		return false, nil
+	}
+	return false, err
+}
+
+// runs32 reports whether an arm64 kernel executes 32-bit programs: the
+// personality is refused where the processor has no AArch32 at EL0
+// (arch/arm64/kernel/sys.c).
+func runs32() bool {
+	const (
+		ask     = 0xffffffff
+		linux32 = 8 // PER_LINUX32, linux/personality.h
+	)
+	ok := make(chan bool)
+	go func() {
+		// The personality is the thread's, which ends with the goroutine.
+		runtime.LockOSThread()
+		before, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, ask, 0, 0)
+		if errno == 0 {
+			_, _, errno = unix.RawSyscall(unix.SYS_PERSONALITY, linux32, 0, 0)
+		}
+		if errno == 0 {
+			unix.RawSyscall(unix.SYS_PERSONALITY, before, 0, 0)
+		}
+		ok <- errno == 0
+	}()
+	return <-ok
+}

@@ -1,0 +1,51 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/stratabuild/strata/builder/binfmt"
+	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
+)
+
+// CanRun returns why steps for the platform cannot run on this machine, nil
+// when they can: natively, or through an emulator that is registered with the
+// kernel. Errors wrap define.ErrUnsupported.
+func (e *Engine) CanRun(ctx context.Context, p define.Platform) error {
+	if binfmt.Native(p) {
+		return nil
+	}
+	tmp, err := e.PrivateDir(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = binfmt.Find(p, tmp)
+	return err
+}
+
+// CheckEmulator looks for an emulator that the kernel has to find in the
+// step's root, since it was registered without the flag F.
+func (c *Container) CheckEmulator(ctx context.Context) error {
+	if binfmt.Native(c.Image.Platform) {
+		return nil
+	}
+	tmp, err := c.engine.PrivateDir(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := binfmt.Find(c.Image.Platform, tmp)
+	if err != nil || h == nil || h.Fixed {
+		return err
+	}
+	return c.View(ctx, func(root *copier.Root) error {
+		_, err := root.Stat(h.Interpreter, true)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the emulator %s is registered without the flag F, so that %s would have to be in the image: install qemu-user-static, which sets the flag, or copy it there: %w",
+				h.Name, h.Interpreter, define.ErrUnsupported)
+		}
+		return err
+	})
+}
