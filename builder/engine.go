@@ -35,6 +35,9 @@ type Options struct {
 	// Rootless: the process is in a user namespace of its own; SingleID: one
 	// that maps one id.
 	Rootless, SingleID bool
+	// OneStep: at most one step will run, so that nothing is started ahead of
+	// the next one.
+	OneStep bool
 	// PID is the number that this process is known by to the user, named to
 	// others that want the same container; 0: os.Getpid.
 	PID int
@@ -134,7 +137,7 @@ func (e *Engine) Driver(ctx context.Context) (isolation.Driver, error) {
 }
 
 func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
-	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{Ahead: true}) }
+	newEmbedded := func() (isolation.Driver, error) { return embedded.New(embedded.Options{Ahead: !e.opts.OneStep}) }
 	newOCI := func() (isolation.Driver, error) {
 		temp, err := e.PrivateDir(ctx)
 		if err != nil {
