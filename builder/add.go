@@ -43,6 +43,8 @@ type AddFile struct {
 	Content io.Reader
 	Mode    fs.FileMode
 	ModTime time.Time
+	// Unpack extracts the content when it is an archive.
+	Unpack bool
 }
 
 // BytesFile is an AddFile of contents in memory. Its time is the Unix epoch:
@@ -101,8 +103,8 @@ func (a *Add) write(ctx context.Context, root *copier.Root, put copier.Put) erro
 			return err
 		}
 	}
-	put.Unpack = false
 	for _, f := range a.Files {
+		put.Unpack = f.Unpack
 		if err := root.PutFile(ctx, f.Name, f.Content, f.Mode, f.ModTime, put); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package imagebuildah
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"strconv"
@@ -30,6 +31,8 @@ type transfer struct {
 	parents  bool
 	unpack   bool
 	hash     bool // compute digests while copying
+	mode     func(fs.FileMode) fs.FileMode
+	stream   io.Reader // an archive; the only source
 	from     string
 	urls     []string
 	git      []*addSource
@@ -38,6 +41,7 @@ type transfer struct {
 	base      *cache.Key // what counts besides the sources
 	origin    *origin    // where sources are taken from, once opened
 	picked    *copier.Selection
+	parts     *cache.Key // what is known of the sources' contents
 	downloads []*buildcontext.Downloaded
 }
 
@@ -94,8 +98,12 @@ func isGit(src string) bool {
 
 // transfer finds the sources, forms the keys and copies.
 func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *transfer) error {
-	mode, err := parseChmod(t.chmod)
-	if err != nil {
+	return s.withTransfer(ctx, t, func() error { return s.transferStep(ctx, in, t) })
+}
+
+// withTransfer checks the flags and holds the sources open for f.
+func (s *stage) withTransfer(ctx context.Context, t *transfer, f func() error) (err error) {
+	if t.mode, err = parseChmod(t.chmod); err != nil {
 		return err
 	}
 	if len(t.sources)+len(t.contents)+len(t.urls)+len(t.git) > 1 && !strings.HasSuffix(builder.AbsDest("/", t.dest), "/") {
@@ -106,12 +114,16 @@ func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *
 	}
 	defer t.origin.close()
 	defer t.closeFiles()
+	return f()
+}
+
+func (s *stage) transferStep(ctx context.Context, in *containerfile.Instruction, t *transfer) error {
 	t.base = s.transferKey(t)
 	// Files are read once: what is copied is hashed on the way when no look-up
 	// needs the digests before. Archives are unpacked, not copied.
 	t.hash = !s.looksUp() && s.b.opts.layers() && !t.unpack
 	f := fsStep{in: in, keyAfter: t.hash, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
-		return true, s.transferExec(ctx, t, mode)
+		return true, s.transferExec(ctx, t)
 	}}
 	if t.origin.quick != nil {
 		f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return t.quickKey(ctx) })
@@ -120,11 +132,11 @@ func (s *stage) transfer(ctx context.Context, in *containerfile.Instruction, t *
 	return s.layerStep(ctx, f)
 }
 
-func (s *stage) transferExec(ctx context.Context, t *transfer, mode func(fs.FileMode) fs.FileMode) error {
+func (s *stage) transferExec(ctx context.Context, t *transfer) error {
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
-	a := builder.Add{Dest: t.dest, Mode: mode, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
+	a := builder.Add{Dest: t.dest, Mode: t.mode, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
 	if t.chown != "" {
 		var owner copier.Owner
 		err := s.c.View(ctx, func(root *copier.Root) (err error) {
@@ -155,6 +167,9 @@ func (s *stage) transferExec(ctx context.Context, t *transfer, mode func(fs.File
 		return err
 	}
 	a.Selections = append(a.Selections, repositories...)
+	if t.stream != nil {
+		return s.unpackStream(ctx, t, a)
+	}
 	return s.c.Add(ctx, a)
 }
 
@@ -205,9 +220,20 @@ func (t *transfer) quickKey(ctx context.Context) (*cache.Key, error) {
 
 // contentKey tells sources by their contents.
 func (s *stage) contentKey(ctx context.Context, t *transfer) (*cache.Key, error) {
-	k := copyKey(t.base)
-	if err := s.pick(ctx, t); err != nil {
+	if err := s.sourceParts(ctx, t); err != nil {
 		return nil, err
+	}
+	return addParts(copyKey(t.base), t.parts), nil
+}
+
+// sourceParts reads what the sources hold, once.
+func (s *stage) sourceParts(ctx context.Context, t *transfer) error {
+	if t.parts != nil {
+		return nil
+	}
+	k := &cache.Key{}
+	if err := s.pick(ctx, t); err != nil {
+		return err
 	}
 	if t.picked != nil {
 		// Several sources and one source lie differently below the same
@@ -215,9 +241,13 @@ func (s *stage) contentKey(ctx context.Context, t *transfer) (*cache.Key, error)
 		k.Add("sources", strconv.Itoa(len(t.picked.Sources())))
 		files, err := t.picked.Digests(ctx, copier.DigestOptions{KeepOwner: t.origin.keepOwner && t.chown == "", Index: t.origin.index})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		k.AddFiles(files)
 	}
-	return k, s.urlParts(ctx, t, k)
+	if err := s.urlParts(ctx, t, k); err != nil {
+		return err
+	}
+	t.parts = k
+	return nil
 }

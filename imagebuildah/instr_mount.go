@@ -99,8 +99,7 @@ func closeOrigins(list []*runMount) {
 
 // pattern is the mount's source for Root.Select, which reads wildcards.
 func (m *runMount) pattern() string {
-	source := path.Join("/", m.Source)
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(source)
+	return literal(path.Join("/", m.Source))
 }
 
 // pick selects what a mount of the context shows, once: the files that the

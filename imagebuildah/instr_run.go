@@ -1,6 +1,7 @@
 package imagebuildah
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sort"
@@ -30,6 +31,11 @@ type runPlan struct {
 	script      []byte
 	confinement RunOptions
 	mounts      []*runMount
+	// user and dir replace the image's when set.
+	user, dir string
+	// streams are the process's, where it does not report its output as
+	// events: Stdin, Stdout, Stderr, Terminal and Console count.
+	streams builder.Run
 }
 
 func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instruction, cmd *instructions.RunCommand) error {
@@ -38,6 +44,10 @@ func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instructio
 		return err
 	}
 	defer p.closeMounts()
+	return s.runPlanned(ctx, in, p)
+}
+
+func (s *stage) runPlanned(ctx context.Context, in *containerfile.Instruction, p *runPlan) error {
 	return s.layerStep(ctx, fsStep{
 		in:        in,
 		createdBy: s.runHistory(p),
@@ -45,16 +55,22 @@ func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instructio
 			func(ctx context.Context) (*cache.Key, error) { return s.runKey(ctx, p) },
 		},
 		exec: func(ctx context.Context, step *define.Step) (bool, error) {
-			if err := s.materialize(ctx); err != nil {
-				return false, err
-			}
-			r := builder.Run{Args: p.args, Env: p.env, Step: step, Confinement: p.confinement}
-			if p.script != nil {
-				r.Files = map[string][]byte{scriptPath: p.script}
-			}
-			return true, s.withMounts(ctx, p, step, &r, func() error { return s.c.Run(ctx, r) })
+			return true, s.runExec(ctx, p, step)
 		},
 	})
+}
+
+// runExec runs the process; its changes stay open in the stage's container.
+func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) error {
+	if err := s.materialize(ctx); err != nil {
+		return err
+	}
+	r := p.streams
+	r.Args, r.Env, r.User, r.Dir, r.Step, r.Confinement = p.args, p.env, p.user, p.dir, step, p.confinement
+	if p.script != nil {
+		r.Files = map[string][]byte{scriptPath: p.script}
+	}
+	return s.withMounts(ctx, p, step, &r, func() error { return s.c.Run(ctx, r) })
 }
 
 func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*runPlan, error) {
@@ -157,8 +173,8 @@ func (s *stage) runKey(ctx context.Context, p *runPlan) (*cache.Key, error) {
 	if p.script != nil {
 		k.Add("script", string(p.script))
 	}
-	k.Add("user", s.c.Image.Config.User)
-	k.Add("workdir", s.c.Image.Config.WorkingDir)
+	k.Add("user", cmp.Or(p.user, s.c.Image.Config.User))
+	k.Add("workdir", cmp.Or(p.dir, s.c.Image.Config.WorkingDir))
 	addEnv(k, "variable", s.c.Image.Config.Env)
 	addEnv(k, "build argument", p.scope)
 	addConfinement(k, p.confinement)

@@ -13,12 +13,7 @@ import (
 
 // workdir sets the working directory and makes it when the root lacks it.
 func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd *instructions.WorkdirCommand) error {
-	dir := cmd.Path
-	if !path.IsAbs(dir) {
-		dir = path.Join("/", s.c.Image.Config.WorkingDir, dir)
-	}
-	dir = path.Clean(dir)
-	s.c.Image.Config.WorkingDir = dir
+	dir := s.setWorkdir(cmd)
 	return s.layerStep(ctx, fsStep{
 		in:        in,
 		createdBy: "WORKDIR " + dir,
@@ -45,4 +40,14 @@ func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd 
 			return true, s.c.Mkdir(ctx, dir, copier.Owner{})
 		},
 	})
+}
+
+// setWorkdir changes the configuration.
+func (s *stage) setWorkdir(cmd *instructions.WorkdirCommand) string {
+	dir := cmd.Path
+	if !path.IsAbs(dir) {
+		dir = path.Join("/", s.c.Image.Config.WorkingDir, dir)
+	}
+	s.c.Image.Config.WorkingDir = path.Clean(dir)
+	return s.c.Image.Config.WorkingDir
 }

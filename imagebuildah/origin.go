@@ -45,9 +45,7 @@ func (o *origin) close() error {
 // openOrigin finds what --from names; "" is the context.
 func (s *stage) openOrigin(ctx context.Context, from string) (*origin, error) {
 	if from == "" {
-		o := &origin{ignore: s.b.context.Ignore(), index: s.b.index}
-		o.open = func(context.Context) (*copier.Root, error) { return s.b.context.Root(), nil }
-		return o, nil
+		return s.b.contextOrigin(), nil
 	}
 	if i, ok := s.b.file.StageByName(from, s.def.Index); ok {
 		return s.stageOrigin(ctx, i)
@@ -56,6 +54,19 @@ func (s *stage) openOrigin(ctx context.Context, from string) (*origin, error) {
 		return nil, fmt.Errorf("--from=%s: a stage cannot copy from itself: %w", from, define.ErrInvalid)
 	}
 	return s.imageOrigin(ctx, from)
+}
+
+// contextOrigin is the context; where there is none, nothing is taken of it.
+func (b *build) contextOrigin() *origin {
+	o := &origin{}
+	if b.index != nil {
+		o.index = b.index
+	}
+	if b.context != nil {
+		o.ignore = b.context.Ignore()
+		o.open = func(context.Context) (*copier.Root, error) { return b.context.Root(), nil }
+	}
+	return o
 }
 
 func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {

@@ -234,7 +234,8 @@ func (c *Context) readIgnore(o *Options) error {
 		name string
 	}
 	var places []place
-	if f := c.Files[0]; f.dir != nil {
+	if len(c.Files) > 0 && c.Files[0].dir != nil {
+		f := c.Files[0]
 		for _, s := range ignoreSuffixes {
 			places = append(places, place{f.dir, f.base + s})
 		}

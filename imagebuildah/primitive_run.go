@@ -1,0 +1,155 @@
+package imagebuildah
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
+)
+
+// CommandOptions describes one run.
+type CommandOptions struct {
+	StepOptions
+	// Args is the command, executed as it is: neither a shell nor the image's
+	// entry point is put before it.
+	Args []string
+	// Env is "NAME=value", for this process only.
+	Env []string
+	// User and Dir replace the image's USER and WORKDIR when set.
+	User, Dir   string
+	Confinement builder.Confinement
+	// Mounts are values of RUN --mount, with the same meaning: what type=bind
+	// shows without from= is of ContextDir or, with "", of the host (source is
+	// then relative to the working directory), and changes to it are thrown
+	// away. from= names a working container or an image.
+	Mounts     []string
+	ContextDir string
+	Secrets    []Secret
+	SSH        []SSH
+	// Stdin, Stdout, Stderr, Terminal and Console are builder.Run's. A cached
+	// run has no Stdin and no Terminal, which no key could tell.
+	Stdin, Stdout, Stderr *os.File
+	Terminal              bool
+	Console               func(master *os.File)
+}
+
+// Ran is what Run did.
+type Ran struct {
+	// Cached: nothing was executed, the layer was there.
+	Cached bool
+}
+
+// Run runs a command in a container (see StepOptions for what is left to the
+// caller). A command that fails gives an *isolation.ExitError; without Cached
+// what it has changed stays.
+//
+// The key of a cached run is that of a build's RUN in exec form with the same
+// arguments; Env, User and Dir are parts of it. Secrets, agents, the contents
+// of volumes and cache mounts are not.
+func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, error) {
+	switch {
+	case len(o.Args) == 0 || o.Args[0] == "":
+		return nil, fmt.Errorf("no command was given: %w", define.ErrInvalid)
+	case o.Cached && (o.Stdin != nil || o.Terminal):
+		return nil, fmt.Errorf("a cached run reads neither standard input nor a terminal; leave out --cached or --terminal: %w", define.ErrInvalid)
+	}
+	mounts, err := o.parseMounts()
+	if err != nil {
+		return nil, err
+	}
+	// Only mounts read the host's files.
+	source, _, err := hostSources(o.ContextDir, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	p, err := newPrimitive(ctx, c, o.StepOptions, source)
+	if err != nil {
+		return nil, err
+	}
+	p.b.opts.Run, p.b.opts.Secrets, p.b.opts.SSH = o.Confinement, o.Secrets, o.SSH
+	done, err := p.run(ctx, &o, mounts)
+	return done, errors.Join(err, p.close())
+}
+
+// parseMounts reads --mount as RUN does; nil is none.
+func (o *CommandOptions) parseMounts() (*instructions.RunCommand, error) {
+	if len(o.Mounts) == 0 {
+		return nil, nil
+	}
+	var line strings.Builder
+	line.WriteString("RUN")
+	for _, m := range o.Mounts {
+		if strings.ContainsAny(m, "\r\n\x00") {
+			return nil, fmt.Errorf("--mount=%q: a line break or zero byte is in it: %w", m, define.ErrInvalid)
+		}
+		line.WriteString(" --mount=")
+		line.WriteString(quoteFlag.Replace(m))
+	}
+	line.WriteString(" command")
+	in, err := containerfile.ParseOnBuild("--mount", line.String())
+	if err == nil {
+		cmd, ok := in.Command.(*instructions.RunCommand)
+		if !ok {
+			return nil, fmt.Errorf("--mount: %w", define.ErrInvalid)
+		}
+		if err = cmd.Expand(func(word string) (string, error) { return word, nil }); err == nil {
+			return cmd, o.hostMounts(instructions.GetMounts(cmd))
+		}
+	}
+	var e *containerfile.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return nil, fmt.Errorf("%w: %w", err, define.ErrInvalid)
+}
+
+// hostMounts makes what names the host's files without a context absolute.
+func (o *CommandOptions) hostMounts(list []*instructions.Mount) error {
+	for _, m := range list {
+		if m.Type != instructions.MountTypeBind || m.From != "" || o.ContextDir != "" || filepath.IsAbs(m.Source) {
+			continue
+		}
+		wd, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		m.Source = filepath.Join(wd, m.Source)
+	}
+	return nil
+}
+
+// quoteFlag keeps a flag's value one word for the parser.
+var quoteFlag = strings.NewReplacer(`\`, `\\`, ` `, `\ `, "\t", "\\\t", `"`, `\"`, `'`, `\'`)
+
+func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts *instructions.RunCommand) (*Ran, error) {
+	s := p.s
+	r := &runPlan{args: o.Args, scope: o.Env, env: o.Env, user: o.User, dir: o.Dir, confinement: o.Confinement,
+		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal, Console: o.Console}}
+	var err error
+	if mounts != nil {
+		if r.mounts, err = s.planMounts(ctx, mounts); err != nil {
+			return nil, err
+		}
+	}
+	defer r.closeMounts()
+	in := p.instruction("RUN", strings.Join(o.Args, " "))
+	done := &Ran{}
+	if p.o.Cached {
+		err = p.settle(ctx, s.runPlanned(ctx, in, r))
+		done.Cached = p.b.cached.Load() > 0
+	} else if err = s.runExec(ctx, r, nil); err == nil {
+		p.history(s.runHistory(r))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return done, nil
+}
