@@ -56,7 +56,7 @@ func TestBadUsage(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"bild":                                         `unknown command "bild"; did you mean build?`,
-		"from busybox":                                 "the command from is not in this version of strata",
+		"mkcw busybox image":                           "the command mkcw is not in this version of strata",
 		"frobnicate":                                   `unknown command "frobnicate"; see strata --help`,
 		"build --outptu x":                             "unknown flag --outptu; did you mean --output?",
 		"build --zzzzzz":                               "unknown flag --zzzzzz; see strata build --help",

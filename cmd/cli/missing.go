@@ -66,8 +66,8 @@ func refuseEnv(a *app) error {
 }
 
 var missingCommands = []string{
-	"add", "commit", "config", "containers", "copy", "delete", "from", "list", "ls", "manifest", "mkcw", "mount",
-	"ps", "rename", "rm", "rpc", "run", "source", "umount", "unmount", "unshare", "bake", "buildx",
+	"add", "commit", "config", "containers", "copy", "list", "ls", "manifest", "mkcw", "mount",
+	"ps", "rename", "rpc", "source", "umount", "unmount", "unshare", "bake", "buildx",
 }
 
 var missingFlags = []MissingFlag{
