@@ -28,6 +28,8 @@ type Options struct {
 	RetryDelay time.Duration
 	// BigFilesTemporaryDir is where blobs wait; "": TMPDIR, else /var/tmp.
 	BigFilesTemporaryDir string
+	// RemoveSignatures leaves the signatures of pulled images behind.
+	RemoveSignatures bool
 }
 
 // Client moves images. It is safe for concurrent use.

@@ -178,7 +178,7 @@ func (c *Client) remoteDigest(ctx context.Context, sys *types.SystemContext, nam
 func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, name string, src, dst types.ImageReference) (define.ImageID, error) {
 	var resolved types.ImageReference
 	_, err := c.copy(ctx, transfer{action: "pull", name: name, src: src, dst: dst, opts: &copy.Options{
-		SourceCtx: sys, DestinationCtx: sys,
+		SourceCtx: sys, DestinationCtx: sys, RemoveSignatures: c.o.RemoveSignatures,
 		ReportResolvedReference: &resolved,
 	}})
 	if err != nil {

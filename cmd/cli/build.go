@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/cmd/internal/ui"
+	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
 )
 
@@ -134,7 +135,7 @@ func (p *buildPlan) writeFiles(r *imagebuildah.Result) error {
 // buildMetadata is --metadata-file's document, with the keys that buildx and
 // buildah use. Keys only grow.
 type buildMetadata struct {
-	ConfigDigest string     `json:"containerimage.config.digest"`
+	ConfigDigest string     `json:"containerimage.config.digest,omitempty"` // a list has none
 	Digest       string     `json:"containerimage.digest"`
 	Descriptor   descriptor `json:"containerimage.descriptor"`
 	Name         string     `json:"image.name,omitempty"`
@@ -142,6 +143,16 @@ type buildMetadata struct {
 	Executed     int        `json:"strata.steps.executed"`
 	// Pushed are manifests' digests by destination.
 	Pushed map[string]string `json:"strata.pushed,omitempty"`
+	// Platforms are the images of a list; the keys above are then the list's.
+	Platforms []platformMetadata `json:"strata.platforms,omitempty"`
+}
+
+// platformMetadata is one image of a list.
+type platformMetadata struct {
+	Platform     string     `json:"platform"`
+	ConfigDigest string     `json:"containerimage.config.digest"`
+	Digest       string     `json:"containerimage.digest"`
+	Descriptor   descriptor `json:"containerimage.descriptor"`
 }
 
 type descriptor struct {
@@ -155,6 +166,15 @@ func metadata(r *imagebuildah.Result) buildMetadata {
 		ConfigDigest: r.ImageID.WithAlgorithm(), Digest: r.Digest.String(),
 		Descriptor: descriptor{MediaType: r.MediaType, Digest: r.Digest.String(), Size: r.Size},
 		Name:       strings.Join(r.Names, ","), Cached: r.Cached, Executed: r.Executed,
+	}
+	if len(r.Platforms) > 0 {
+		m.ConfigDigest = ""
+	}
+	for _, p := range r.Platforms {
+		m.Platforms = append(m.Platforms, platformMetadata{
+			Platform: define.FormatPlatform(p.Platform), ConfigDigest: p.ImageID.WithAlgorithm(), Digest: p.Digest.String(),
+			Descriptor: descriptor{MediaType: p.MediaType, Digest: p.Digest.String(), Size: p.Size},
+		})
 	}
 	for dest, d := range r.Pushed {
 		if m.Pushed == nil {

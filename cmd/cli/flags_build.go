@@ -27,6 +27,8 @@ type buildFlags struct {
 	push                                        bool
 	iidFile, iidFileRaw, metadataFile, logFile  string
 	quiet                                       bool
+	allPlatforms                                bool
+	manifest                                    string
 	progress                                    string
 
 	registry registryFlags
@@ -57,6 +59,8 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.addResults(cmd)
 	b.registry.add(cmd)
 	b.platform.add(cmd)
+	fs.BoolVar(&b.allPlatforms, "all-platforms", false, "build for all platforms that the base images have in common")
+	fs.StringVar(&b.manifest, "manifest", "", "add the image to the list of images of this `name` (with several platforms: record their list under it)")
 	b.run.add(cmd)
 	b.time.add(cmd)
 	b.private.add(cmd)
@@ -195,7 +199,7 @@ func (b *buildFlags) planContent(a *app, cmd *cobra.Command, o *imagebuildah.Opt
 	if o.Format, err = define.ParseFormat(b.format); err != nil {
 		return fmt.Errorf("--format: %w", err)
 	}
-	if o.Platforms, err = b.platform.options(); err != nil {
+	if err = b.planPlatforms(o); err != nil {
 		return err
 	}
 	// A build argument of the name says the same, and more nearly than the
@@ -209,6 +213,22 @@ func (b *buildFlags) planContent(a *app, cmd *cobra.Command, o *imagebuildah.Opt
 	}
 	o.Run, err = b.run.options()
 	return err
+}
+
+func (b *buildFlags) planPlatforms(o *imagebuildah.Options) (err error) {
+	if o.Platforms, err = b.platform.options(); err != nil {
+		return err
+	}
+	if o.AllPlatforms = b.allPlatforms; o.AllPlatforms && len(o.Platforms) > 0 {
+		return fmt.Errorf("--all-platforms and --platform: want one or the other: %w", define.ErrInvalid)
+	}
+	if o.Manifest = b.manifest; o.Manifest == "" {
+		return nil
+	}
+	if _, err := transport.NormalizeTag(o.Manifest); err != nil {
+		return fmt.Errorf("--manifest: %w", err)
+	}
+	return nil
 }
 
 func (b *buildFlags) args(a *app) (map[string]string, error) {

@@ -106,7 +106,7 @@ func selectImages(e *builder.Engine, filters imagestore.Filters, all bool) ([]*i
 		images = shown
 	}
 	return imagestore.Select(e.Store(), images, filters, func(name string) (define.ImageID, error) {
-		l, err := e.Transport().FindLocal(name, define.Platform{})
+		l, err := e.Transport().FindEntry(name)
 		return l.ID, err
 	})
 }
@@ -131,7 +131,7 @@ func namedImages(e *builder.Engine, images []*imagestore.Image, word string) ([]
 	if len(out) > 0 {
 		return out, nil
 	}
-	local, err := e.Transport().FindLocal(word, define.Platform{})
+	local, err := e.Transport().FindEntry(word)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/builder/transport"
+	"github.com/stratabuild/strata/cmd/internal/imagestore"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -17,6 +19,8 @@ type pushFlags struct {
 	digestFile          string
 	removeSignatures    bool
 	quiet               bool
+	all, rm             bool
+	force               bool
 }
 
 func newPushCommand(a *app) *cobra.Command {
@@ -26,7 +30,8 @@ func newPushCommand(a *app) *cobra.Command {
 		Short: "Write an image to a registry, an archive or a directory",
 		Long: `Write an image of the store elsewhere: to a registry (docker://, or no transport
 at all), an OCI layout (oci:), an archive (oci-archive:, docker-archive:) or a
-directory (dir:). Without a destination the image's own name says where.`,
+directory (dir:). Without a destination the image's own name says where. A list
+of images is written with all its images.`,
 		Example: `  strata push registry.example/team/hello:1
   strata push hello docker://registry.example/team/hello:1
   strata push --digestfile hello.digest hello oci-archive:hello.tar`,
@@ -34,6 +39,13 @@ directory (dir:). Without a destination the image's own name says where.`,
 		ValidArgsFunction: a.completeImages(1),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runPush(a, cmd, &flags, args) },
 	}
+	flags.add(cmd)
+	return cmd
+}
+
+// add adds the flags that pushes of images and of lists share.
+func (f *pushFlags) add(cmd *cobra.Command) {
+	flags := f
 	flags.registry.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&flags.compression, "compression-format", "", "compress layers with gzip or zstd; give the `format` (default: gzip for registries)")
@@ -42,14 +54,19 @@ directory (dir:). Without a destination the image's own name says where.`,
 	fs.StringVarP(&flags.format, "format", "f", "", "media types of the manifest: oci or docker; give the `format` (default: the image's)")
 	fs.BoolVar(&flags.removeSignatures, "remove-signatures", false, "leave the image's signatures behind")
 	fs.BoolVarP(&flags.quiet, "quiet", "q", false, "print nothing")
+	fs.BoolVar(&flags.all, "all", true, "write the images of a list, too; false writes the list alone, to where its images are")
+	fs.BoolVar(&flags.rm, "rm", false, "remove a list of images from the store once it is written; its images stay")
+	fs.BoolVar(&flags.force, "force-compression", false, "compress all layers, with the format asked for or gzip, although the destination has them in another one")
 	_ = cmd.RegisterFlagCompletionFunc("format", fixedValues("oci", "docker"))
 	_ = cmd.RegisterFlagCompletionFunc("compression-format", fixedValues("gzip", "zstd"))
-	return cmd
 }
 
 // options checks the flags' values.
 func (f *pushFlags) options(cmd *cobra.Command) (transport.PushOptions, error) {
-	o := transport.PushOptions{Compression: f.compression, RemoveSignatures: f.removeSignatures}
+	o := transport.PushOptions{Compression: f.compression, RemoveSignatures: f.removeSignatures, ListOnly: !f.all}
+	if f.force && f.compression == "" {
+		o.Compression = "gzip"
+	}
 	switch f.compression {
 	case "", "gzip", "zstd":
 	default:
@@ -93,7 +110,7 @@ func runPush(a *app, cmd *cobra.Command, flags *pushFlags, args []string) error 
 	if err != nil {
 		return err
 	}
-	local, err := engine.Transport().FindLocal(args[0], define.Platform{})
+	local, err := engine.Transport().FindEntry(args[0])
 	if err != nil {
 		return err
 	}
@@ -101,11 +118,29 @@ func runPush(a *app, cmd *cobra.Command, flags *pushFlags, args []string) error 
 	if err != nil {
 		return err
 	}
+	if flags.rm {
+		if err := wantList(engine, local, args[0]); err != nil {
+			return fmt.Errorf("--rm: %w", err)
+		}
+	}
 	digest, err := engine.Transport().Push(cmd.Context(), local.ID, destination, options)
 	if err != nil {
 		return err
 	}
-	return digestFile.write([]byte(digest.String()))
+	if err := digestFile.write([]byte(digest.String())); err != nil || !flags.rm {
+		return err
+	}
+	_, err = imagestore.Remove(engine.Store(), imagestore.Target{ID: local.ID}, true)
+	return err
+}
+
+// wantList refuses what is not a list of images.
+func wantList(e *builder.Engine, local transport.Local, name string) error {
+	stored, err := image.Load(e.Store(), local.ID)
+	if err == nil && !image.IsIndex(stored.MediaType) {
+		err = fmt.Errorf("%s is a single image, not a list: %w", name, define.ErrInvalid)
+	}
+	return err
 }
 
 // pushDestination is the second argument, or the registry that the image's

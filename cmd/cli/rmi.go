@@ -67,7 +67,7 @@ func runRmi(a *app, e *builder.Engine, flags rmiFlags, args []string) error {
 		}
 	}
 	for _, name := range args {
-		local, err := e.Transport().FindLocal(name, define.Platform{})
+		local, err := e.Transport().FindEntry(name)
 		if err != nil {
 			if flags.force && errors.Is(err, define.ErrNotFound) {
 				continue // what --force is to remove is not there

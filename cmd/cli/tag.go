@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder/transport"
-	"github.com/stratabuild/strata/define"
 )
 
 func newTagCommand(a *app) *cobra.Command {
@@ -32,7 +31,7 @@ this one. Names without a registry get localhost/, names without a tag :latest.`
 			if err != nil {
 				return err
 			}
-			local, err := engine.Transport().FindLocal(args[0], define.Platform{})
+			local, err := engine.Transport().FindEntry(args[0])
 			if err != nil {
 				return err
 			}

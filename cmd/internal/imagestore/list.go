@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
@@ -18,13 +20,16 @@ type Image struct {
 	// Intermediate is set when the image has no name and another image
 	// stands on its layers.
 	Intermediate bool
+	// Listed is set when a list of images that has a name holds the image.
+	Listed bool
 }
 
 // ImageID is the image's ID in its type.
 func (i *Image) ImageID() define.ImageID { return define.ImageID(i.ID) }
 
-// Dangling reports that the image has no name.
-func (i *Image) Dangling() bool { return len(i.Names) == 0 }
+// Dangling reports that the image has no name, and belongs to no list of
+// images that has one.
+func (i *Image) Dangling() bool { return len(i.Names) == 0 && !i.Listed }
 
 // List returns the images, the newest first, equals by ID.
 func List(st *store.Store) ([]*Image, error) {
@@ -47,9 +52,11 @@ func List(st *store.Store) ([]*Image, error) {
 			below[l] = true
 		}
 	}
+	listed := listedDigests(st, raw)
 	images := make([]*Image, 0, len(raw))
 	for _, r := range raw {
 		i := &Image{Image: r, Intermediate: len(r.Names) == 0 && below[r.TopLayer]}
+		i.Listed = slices.ContainsFunc(r.Digests, func(d digest.Digest) bool { return listed[d] })
 		for l := r.TopLayer; l != ""; l = layers.parent(l) {
 			i.Size += layers.size(l)
 		}
@@ -62,6 +69,33 @@ func List(st *store.Store) ([]*Image, error) {
 		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
 	})
 	return images, nil
+}
+
+// listedDigests are the manifests of all lists of images that have a name. A
+// list is a record without layers; few stores have any.
+func listedDigests(st *store.Store, all []storage.Image) map[digest.Digest]bool {
+	var listed map[digest.Digest]bool
+	for i := range all {
+		r := &all[i]
+		if r.TopLayer != "" || len(r.Names) == 0 || r.BigDataSizes[storage.ImageDigestBigDataKey] > image.MaxDocument {
+			continue
+		}
+		data, err := st.Raw().ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+		if err != nil {
+			continue
+		}
+		m, err := image.ParseManifest(data)
+		if err != nil {
+			continue
+		}
+		for _, d := range m.Manifests {
+			if listed == nil {
+				listed = map[digest.Digest]bool{}
+			}
+			listed[d.Digest] = true
+		}
+	}
+	return listed
 }
 
 // chains is what is needed of the store's layers, read once.
