@@ -74,7 +74,7 @@ func TestParseHierarchies(t *testing.T) {
 func TestSlicePath(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"/builds": "/builds", "a.slice": "/a.slice", "a-b-c.slice": "/a.slice/a-b.slice/a-b-c.slice", "x/y": "x/y",
+		"/builds": "/builds", "a.slice": "/a.slice", "a-b-c.slice": "/a.slice/a-b.slice/a-b-c.slice", "x//y/": "/x/y",
 	} {
 		if got := slicePath(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)

@@ -171,12 +171,24 @@ func inheritSets(dir string) error {
 }
 
 // Add puts a process, all of its threads, into the group.
-func (g *Group) Add(pid int) error {
+func (g *Group) Add(pid int) error { return Add(g.Dirs(), pid) }
+
+// Dirs are the group's directories, for Add in another process.
+func (g *Group) Dirs() []string {
 	if g == nil {
 		return nil
 	}
+	var dirs []string
 	for _, p := range g.parts {
-		if err := write(filepath.Join(p.dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+		dirs = append(dirs, p.dir)
+	}
+	return dirs
+}
+
+// Add puts a process into the group of dirs.
+func Add(dirs []string, pid int) error {
+	for _, dir := range dirs {
+		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
 			return need{what: "control group of the step"}.refused(err)
 		}
 	}
@@ -224,15 +236,39 @@ func (g *Group) Usage() Usage {
 // OutOfMemory says that processes of the group were killed for its memory
 // limit, or "".
 func (g *Group) OutOfMemory() string {
-	u := g.Usage()
-	if u.OOMKills == 0 || g.limits.Memory == 0 {
+	if g == nil {
 		return ""
 	}
-	s := "out of memory: limit " + size(g.limits.Memory)
-	if u.Peak > 0 {
-		s += ", peak " + size(u.Peak)
+	u := g.Usage()
+	if u.OOMKills == 0 {
+		return ""
+	}
+	return g.limits.OutOfMemory(u.Peak)
+}
+
+// OutOfMemory is the sentence about a step that was killed for its memory
+// limit; a peak of 0 is not known. It is "" when there is no such limit.
+func (l Limits) OutOfMemory(peak int64) string {
+	if l.Memory == 0 {
+		return ""
+	}
+	s := "out of memory: limit " + size(l.Memory)
+	if peak > 0 {
+		s += ", peak " + size(peak)
 	}
 	return s
+}
+
+// HostOOMKills is the kernel's count of processes that it has killed for
+// memory, for whatever limit, since it was started; "" where it is not known.
+func HostOOMKills() string {
+	b, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b), "\noom_kill ")
+	count, _, _ := strings.Cut(rest, "\n")
+	return count
 }
 
 // size writes bytes for people.

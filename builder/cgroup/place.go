@@ -22,7 +22,7 @@ func (m *maker) place(h hierarchy, parent string, needs []need) (*part, error) {
 		}
 	}
 	if parent != "" {
-		at, err := m.parent(h, parent, wanted)
+		at, err := m.parent(h, slicePath(parent), wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ func enable(dir string, wanted []string) error {
 // parent makes the group that the user has named, and those above it, and
 // returns its path.
 func (m *maker) parent(h hierarchy, name string, wanted []string) (string, error) {
-	parts := strings.Split(strings.Trim(filepath.Clean("/"+slicePath(name)), "/"), "/")
+	parts := strings.Split(strings.Trim(name, "/"), "/")
 	at := "/"
 	for _, p := range parts {
 		if p == "" {
@@ -131,12 +131,20 @@ func (m *maker) parent(h hierarchy, name string, wanted []string) (string, error
 	return at, nil
 }
 
+// ParentPath is Parent as a path below the root of a hierarchy; "" is none.
+func (l Limits) ParentPath() string {
+	if l.Parent == "" {
+		return ""
+	}
+	return slicePath(l.Parent)
+}
+
 // slicePath is where systemd keeps a slice: a-b.slice lies in a.slice
 // (systemd.slice(5)). Other names are paths.
 func slicePath(name string) string {
 	base, ok := strings.CutSuffix(strings.TrimPrefix(name, "/"), ".slice")
 	if !ok || strings.Contains(base, "/") {
-		return name
+		return filepath.Clean("/" + name)
 	}
 	path := ""
 	for i := range base {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/isolation/embedded/seccomp"
 	"github.com/stratabuild/strata/define"
@@ -100,7 +101,7 @@ func cancelled(ctx context.Context) error {
 // for the console's socket, and the trees.
 func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, error) {
 	spec := s.Spec.Spec
-	j := &job{Spec: &spec, Terminal: s.Spec.Terminal, Trees: map[string]int{}}
+	j := &job{Spec: &spec, Terminal: s.Spec.Terminal, Trees: map[string]int{}, KeepGroups: s.Spec.KeepGroups}
 	linux := *spec.Linux
 	spec.Linux = &linux
 	if linux.Seccomp != nil {
@@ -127,7 +128,8 @@ func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, erro
 			}
 		}
 		j.Files = s.Spec.Files
-		return j, files, nil
+		files, err = j.join(s.Spec, files)
+		return j, files, err
 	case err != nil:
 		return nil, nil, fmt.Errorf("step's root: clone of the mount: %w", err)
 	}
@@ -150,7 +152,11 @@ func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, erro
 		}
 		add(m.Destination, tree)
 	}
-	return j, files, fileTrees(temp, s.Spec.Files, add)
+	if err := fileTrees(temp, s.Spec.Files, add); err != nil {
+		return nil, files, err
+	}
+	files, err = j.join(s.Spec, files)
+	return j, files, err
 }
 
 // fileTrees makes mounts of the step's files, which lie in dir.
@@ -197,6 +203,20 @@ func run(ctx context.Context, s *isolation.Step, j *job, files []*os.File) (err 
 		defer end.Close()
 		extra[consoleFd-controlFd] = end
 	}
+	limits, err := cgroup.New(s.Spec.Limits)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		var exit *isolation.ExitError
+		if reason := limits.OutOfMemory(); reason != "" && errors.As(err, &exit) {
+			exit.Reason = reason
+		}
+		if e := limits.Remove(); e != nil && err == nil {
+			err = e
+		}
+	}()
+	j.Limits = limits.Dirs()
 	group := newGroup()
 	defer func() {
 		if e := group.remove(); e != nil && err == nil {

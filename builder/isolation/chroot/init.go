@@ -42,7 +42,13 @@ func becomeStep(j *job) *report {
 	if p.User.Umask != nil {
 		unix.Umask(int(*p.User.Umask))
 	}
-	if err := network(j.Spec); err != nil {
+	if err := joinAll(j); err != nil {
+		return failed("", err)
+	}
+	if err := changeProfile(p.ApparmorProfile); err != nil {
+		return failed("", err)
+	}
+	if err := network(j); err != nil {
 		return failed("", err)
 	}
 	ptmx, err := enterRoot(j)
@@ -159,10 +165,12 @@ func ownStreams(uid uint32) error {
 
 // network gives the step a network namespace with a loopback device, if it is
 // to have one.
-func network(s *specs.Spec) error {
+func network(j *job) error {
+	s := j.Spec
 	wanted := false
 	for _, n := range s.Linux.Namespaces {
-		wanted = wanted || n.Type == specs.NetworkNamespace
+		_, given := j.Joined[n.Type]
+		wanted = wanted || n.Type == specs.NetworkNamespace && !given
 	}
 	if !wanted {
 		return nil

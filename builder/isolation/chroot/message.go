@@ -40,6 +40,13 @@ type job struct {
 	// Files are the contents of files, where there are no mounts.
 	Files    map[string][]byte
 	Terminal bool
+	// Joined are the descriptors of namespaces to join, by type.
+	Joined map[specs.LinuxNamespaceType]int
+	// KeepGroups leaves the supplementary groups as they are.
+	KeepGroups bool
+	// Limits are the directories of the control group that the init is put
+	// into.
+	Limits []string
 	// Group is the path of the cgroup that the monitor is in, "" for none. It
 	// is the driver's to remove, or the monitor's when the driver has died.
 	Group string

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/cgroup"
 )
 
 // init turns a process that was started as monitor or init into that. It runs
@@ -101,6 +103,10 @@ func supervise(j *job, control *os.File) *report {
 		return failed("start of the init", err)
 	}
 	// The init reads the job before it does anything.
+	if err := cgroup.Add(j.Limits, p); err != nil {
+		endAll(p)
+		return failed("", err)
+	}
 	if err := writeMessage(ours, j); err != nil {
 		endAll(p)
 		return failed("init", err)
@@ -156,6 +162,9 @@ func startInit(j *job, control *os.File) (int, error) {
 	files := []*os.File{control, os.NewFile(rootFd, "root"), os.NewFile(consoleFd, "console")}
 	fds := []int{}
 	for _, fd := range j.Trees {
+		fds = append(fds, fd)
+	}
+	for _, fd := range j.Joined {
 		fds = append(fds, fd)
 	}
 	sort.Ints(fds)

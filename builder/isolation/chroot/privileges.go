@@ -51,7 +51,7 @@ func dropPrivileges(j *job) error {
 			return err
 		}
 	}
-	if err := setIDs(p.User); err != nil {
+	if err := setIDs(p.User, j.KeepGroups); err != nil {
 		return err
 	}
 	if err := setCapabilities(set); err != nil {
@@ -125,16 +125,18 @@ func setCapabilities(set [3]uint64) error {
 }
 
 // setIDs becomes the step's user.
-func setIDs(u specs.User) error {
+func setIDs(u specs.User, keepGroups bool) error {
 	var list unsafe.Pointer
 	if len(u.AdditionalGids) > 0 {
 		list = unsafe.Pointer(&u.AdditionalGids[0])
 	}
-	_, _, errno := unix.RawSyscall(sysSetgroups, uintptr(len(u.AdditionalGids)), uintptr(list), 0)
-	if errno != 0 && (len(u.AdditionalGids) > 0 || errno != unix.EPERM) {
-		// Denied in user namespaces that map one id: nothing can be done, and
-		// with nothing asked for nothing is lost.
-		return fmt.Errorf("supplementary groups: %w", errno)
+	if !keepGroups {
+		_, _, errno := unix.RawSyscall(sysSetgroups, uintptr(len(u.AdditionalGids)), uintptr(list), 0)
+		if errno != 0 && (len(u.AdditionalGids) > 0 || errno != unix.EPERM) {
+			// Denied in user namespaces that map one id: nothing can be done, and
+			// with nothing asked for nothing is lost.
+			return fmt.Errorf("supplementary groups: %w", errno)
+		}
 	}
 	gid, uid := uintptr(u.GID), uintptr(u.UID)
 	if _, _, errno := unix.RawSyscall(sysSetresgid, gid, gid, gid); errno != 0 {

@@ -19,7 +19,7 @@ const inside = "STRATA_CHROOT_TEST_USERNS"
 
 // always is what the driver never has.
 var always = []isolationtest.Feature{
-	isolationtest.PIDNamespace, isolationtest.IPCNamespace, isolationtest.UTSNamespace, isolationtest.CgroupNamespace,
+	isolationtest.PIDNamespace, isolationtest.SharedPID, isolationtest.IPCNamespace, isolationtest.UTSNamespace, isolationtest.CgroupNamespace,
 }
 
 func suite(t *testing.T, o Options, lacks ...isolationtest.Feature) {

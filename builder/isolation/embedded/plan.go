@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/isolation/embedded/early"
 	"github.com/stratabuild/strata/builder/isolation/embedded/seccomp"
@@ -20,13 +21,17 @@ import (
 type plan struct {
 	config []byte
 	fds    []int
-	opened []int // of fds, those that are ours to close
+	opened []int   // of fds, those that are ours to close
+	flags  uintptr // the namespaces that are made for the step
+	group  *cgroup.Group
 }
 
-func (p *plan) close() {
+func (p *plan) close() error {
 	for _, fd := range p.opened {
 		unix.Close(fd)
 	}
+	p.opened = nil
+	return p.group.Remove()
 }
 
 // plan translates s.
@@ -37,7 +42,7 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 	p := &plan{}
 	defer func() {
 		if err != nil {
-			p.close()
+			err = errors.Join(err, p.close())
 		}
 	}()
 	rootAttr := uint64(unix.MOUNT_ATTR_NODEV)
@@ -59,10 +64,14 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 		Cwd:      process.Cwd,
 		Args:     process.Args,
 		Env:      process.Env,
+		AppArmor: process.ApparmorProfile,
 	}
 	p.fds = append(p.fds, root)
 	p.stdio(c, s, root)
 	if err := p.identity(c, s.Spec); err != nil {
+		return nil, err
+	}
+	if err := p.namespaces(c, s.Spec); err != nil {
 		return nil, err
 	}
 	if err := p.mounts(c, s.Spec); err != nil {
@@ -90,7 +99,7 @@ func unsupported(s *isolation.Spec) string {
 		return "id mappings"
 	case len(l.Sysctl) > 0:
 		return "sysctls"
-	case s.Process.ApparmorProfile != "" || s.Process.SelinuxLabel != "" || l.MountLabel != "":
+	case s.Process.SelinuxLabel != "" || l.MountLabel != "":
 		return "security labels"
 	case s.Process.OOMScoreAdj != nil || s.Process.Scheduler != nil || s.Process.IOPriority != nil:
 		return "scheduling attributes"
@@ -128,6 +137,7 @@ func (p *plan) identity(c *early.Config, s *isolation.Spec) error {
 		c.Flags |= early.NoNewPrivileges
 	}
 	switch {
+	case s.KeepGroups:
 	case !host().denySetgroup:
 		c.Flags |= early.SetGroups
 	case len(c.Groups) > 0:
@@ -185,14 +195,17 @@ func (p *plan) mounts(c *early.Config, s *isolation.Spec) error {
 			c.Mounts = append(c.Mounts, *m)
 		}
 	}
-	if s.HasNamespace(specs.NetworkNamespace) {
-		c.Flags |= early.LoopbackUp
-	}
 	for target, content := range s.Files {
 		c.Files = append(c.Files, early.File{Target: target, Content: content})
 	}
 	slices.SortFunc(c.Files, func(a, b early.File) int { return strings.Compare(a.Target, b.Target) })
 	return nil
+}
+
+// add returns the index of a descriptor that goes along.
+func (p *plan) add(fd int) uint32 {
+	p.fds = append(p.fds, fd)
+	return uint32(len(p.fds) - 1)
 }
 
 // mount translates one mount; nil leaves it out.
@@ -218,8 +231,7 @@ func (p *plan) mount(c *early.Config, s *isolation.Spec, m *specs.Mount) (*early
 		if err != nil {
 			return nil, err
 		}
-		out.FD = uint32(max(len(p.fds), early.FirstTreeFD))
-		p.fds = append(p.fds, fd)
+		out.FD = p.add(fd)
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			out.Flags |= early.IsDir

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 )
 
@@ -20,7 +19,7 @@ import (
 const grace = 10 * time.Second
 
 // Run implements isolation.Driver.
-func (d *driver) Run(ctx context.Context, s *isolation.Step) error {
+func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	if err := s.Check(); err != nil {
 		return err
 	}
@@ -31,12 +30,12 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) error {
 	if err != nil {
 		return err
 	}
-	defer plan.close()
-	flags := uintptr(namespaceFlags)
-	if s.Spec.HasNamespace(specs.NetworkNamespace) {
-		flags |= unix.CLONE_NEWNET
-	}
-	p, err := d.take(flags, plan)
+	defer func() {
+		if e := plan.close(); err == nil {
+			err = e
+		}
+	}()
+	p, err := d.take(plan)
 	if err != nil {
 		return err
 	}
@@ -49,7 +48,7 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) error {
 		console.Go(func() { s.Console(master) })
 	})
 	if o.started && o.err == nil {
-		d.startAhead(flags)
+		d.startAhead(plan.flags)
 	}
 	state, err := p.child.Wait()
 	stop()
@@ -63,10 +62,15 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) error {
 		return fmt.Errorf("wait for the step: %w", err)
 	}
 	status, _ := state.Sys().(syscall.WaitStatus)
+	if reason := plan.group.OutOfMemory(); reason != "" && (status.Signaled() || status.ExitStatus() != 0) {
+		e := exitError(status)
+		e.Reason = reason
+		return e
+	}
 	if !o.started {
 		return fmt.Errorf("set up the step: its first process died early (%v)", state)
 	}
-	return d.exitError(status)
+	return d.exit(status)
 }
 
 func cancelled(ctx context.Context) error {
@@ -74,12 +78,18 @@ func cancelled(ctx context.Context) error {
 }
 
 // exitError translates a wait status.
-func (d *driver) exitError(status syscall.WaitStatus) error {
+func exitError(status syscall.WaitStatus) *isolation.ExitError {
 	e := &isolation.ExitError{Code: status.ExitStatus()}
 	if status.Signaled() {
 		e.Signal = int(status.Signal())
 		e.Code = 128 + e.Signal
 	}
+	return e
+}
+
+// exit is what Run returns for a step that has ended.
+func (d *driver) exit(status syscall.WaitStatus) error {
+	e := exitError(status)
 	if e.Code == 0 {
 		return nil
 	}
@@ -91,7 +101,8 @@ func (d *driver) exitError(status syscall.WaitStatus) error {
 }
 
 // take returns an init that has its configuration.
-func (d *driver) take(flags uintptr, plan *plan) (*process, error) {
+func (d *driver) take(plan *plan) (*process, error) {
+	flags := plan.flags
 	d.oom.begin()
 	d.mu.Lock()
 	p := d.ready
@@ -106,7 +117,7 @@ func (d *driver) take(flags uintptr, plan *plan) (*process, error) {
 	}
 	d.mu.Unlock()
 	if p != nil {
-		if p.send(plan.config, plan.fds) == nil {
+		if plan.group.Add(p.child.Pid) == nil && p.send(plan.config, plan.fds) == nil {
 			return p, nil
 		}
 		// It died while it waited; that is no reason to fail.
@@ -115,6 +126,11 @@ func (d *driver) take(flags uintptr, plan *plan) (*process, error) {
 	p, err := d.starter.start(flags)
 	if err != nil {
 		return nil, explain(err)
+	}
+	// It waits for what it is sent next.
+	if err := plan.group.Add(p.child.Pid); err != nil {
+		p.end()
+		return nil, err
 	}
 	if err := p.send(plan.config, plan.fds); err != nil {
 		// What it says of itself is the better reason.
@@ -193,7 +209,7 @@ func (c *oomCounter) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known {
-		c.known, c.last = true, oomKills()
+		c.known, c.last = true, cgroup.HostOOMKills()
 	}
 }
 
@@ -201,18 +217,8 @@ func (c *oomCounter) begin() {
 func (c *oomCounter) rose() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := oomKills()
+	now := cgroup.HostOOMKills()
 	rose := now != c.last
 	c.last = now
 	return rose
-}
-
-func oomKills() string {
-	b, err := os.ReadFile("/proc/vmstat")
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := strings.Cut(string(b), "\noom_kill ")
-	count, _, _ := strings.Cut(rest, "\n")
-	return count
 }

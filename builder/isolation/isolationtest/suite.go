@@ -56,6 +56,14 @@ const (
 	Seccomp Feature = "seccomp"
 	// Nodev: device nodes of the root cannot be opened.
 	Nodev Feature = "nodev"
+	// SharedPID: the step can run in the driver's own pid namespace.
+	SharedPID Feature = "shared pid namespace"
+	// JoinedNamespaces: namespaces given by path and by descriptor.
+	JoinedNamespaces Feature = "joined namespaces"
+	// KeptGroups: the supplementary groups of the driver's process.
+	KeptGroups Feature = "kept groups"
+	// Limits: a control group, where one can be made at all.
+	Limits Feature = "limits"
 	// DetachedRoot: Step.Root may be a detached mount.
 	DetachedRoot Feature = "detached root"
 )
@@ -95,7 +103,7 @@ type testCase struct {
 	run   func(e *env)
 }
 
-var cases = join(processCases, identityCases, mountCases, hostileCases, lifeCases)
+var cases = join(processCases, identityCases, mountCases, optionCases, hostileCases, lifeCases)
 
 func join(lists ...[]testCase) (all []testCase) {
 	for _, l := range lists {

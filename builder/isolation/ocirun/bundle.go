@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,12 +87,21 @@ func (w *work) stub(n int, dir bool) (string, error) {
 
 // config returns the bundle's document for spec, whose own fields are not
 // changed. Bind mounts of the spec's are replaced by sources, by destination.
-func (r *oci) config(spec *isolation.Spec, sources map[string]source) *specs.Spec {
+func (r *oci) config(spec *isolation.Spec, sources map[string]source, id string) *specs.Spec {
 	c := spec.Spec
+	linux := *c.Linux
+	linux.Namespaces = namespaceList(spec)
 	if r.deniesDevices(&c) {
-		linux := *c.Linux
-		linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
-		c.Linux = &linux
+		linux.Resources = &specs.LinuxResources{Devices: deviceList(spec)}
+	}
+	c.Linux = &linux
+	limit(&linux, spec.Limits, id)
+	if spec.KeepGroups {
+		c.Annotations = maps.Clone(c.Annotations)
+		if c.Annotations == nil {
+			c.Annotations = map[string]string{}
+		}
+		c.Annotations["run.oci.keep_original_groups"] = "1" // crun's
 	}
 	c.Version = bundleVersion
 	readOnly := c.Root != nil && c.Root.Readonly

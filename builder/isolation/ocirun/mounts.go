@@ -278,9 +278,7 @@ func moveMount(tree, dir int, name string) error {
 // cloneUnified returns the version 2 hierarchy of a host that has both, to be
 // shown to the runtime alone, or -1.
 func cloneUnified() int {
-	var top, unified unix.Statfs_t
-	if unix.Statfs("/sys/fs/cgroup", &top) != nil || top.Type != unix.TMPFS_MAGIC ||
-		unix.Statfs("/sys/fs/cgroup/unified", &unified) != nil || unified.Type != unix.CGROUP2_SUPER_MAGIC {
+	if !hybrid() {
 		return -1
 	}
 	fd, err := openTree(unix.AT_FDCWD, "/sys/fs/cgroup/unified", cloneFlags)

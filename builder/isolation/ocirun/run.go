@@ -16,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 )
 
@@ -43,6 +44,9 @@ func cancelled(ctx context.Context) error {
 }
 
 func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
+	if err := r.checkWishes(s.Spec); err != nil {
+		return err
+	}
 	if err := checkCwd(s); err != nil {
 		return err
 	}
@@ -76,7 +80,7 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		}
 	}()
 	prepare := func() (err error) {
-		if t, err = cloneTrees(s, w); err == nil && !wantsLimits(&s.Spec.Spec) && !r.deniesDevices(&s.Spec.Spec) {
+		if t, err = cloneTrees(s, w); err == nil && s.Spec.Limits.IsZero() && !wantsLimits(&s.Spec.Spec) && !r.deniesDevices(&s.Spec.Spec) {
 			t.cgroup = cloneUnified()
 		}
 		if err == nil && r.userns {
@@ -89,7 +93,7 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		if err != nil {
 			return err
 		}
-		return r.execute(ctx, s, w, r.config(s.Spec, sources))
+		return r.execute(ctx, s, w, r.config(s.Spec, sources, w.id()))
 	})
 }
 
@@ -132,6 +136,7 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 		return cancelled(ctx)
 	}
 	unignoreSignals()
+	kills := cgroup.HostOOMKills()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("OCI runtime %s: %w", r.path, err)
 	}
@@ -139,7 +144,12 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 	if err != nil {
 		return err
 	}
-	return r.outcome(s, w, st)
+	err = r.outcome(s, w, st)
+	var exit *isolation.ExitError
+	if errors.As(err, &exit) && exit.Code == 128+int(syscall.SIGKILL) && exit.Reason == "" && cgroup.HostOOMKills() != kills {
+		exit.Reason = s.Spec.Limits.OutOfMemory(0)
+	}
+	return err
 }
 
 // file avoids the interface that is not nil though the pointer is.

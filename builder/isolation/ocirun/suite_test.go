@@ -59,8 +59,12 @@ func suite(t *testing.T, runtime string, lacks ...isolationtest.Feature) {
 
 // The suite tries the device of /dev/zero, which runc's list allows wherever
 // its node lies: TestRuncDevices tries others.
-func TestRunc(t *testing.T) { suite(t, "runc", isolationtest.Nodev) }
-func TestCrun(t *testing.T) { suite(t, "crun", isolationtest.Nodev, isolationtest.Terminal) }
+func TestRunc(t *testing.T) {
+	suite(t, "runc", isolationtest.Nodev, isolationtest.KeptGroups, isolationtest.SharedPID)
+}
+func TestCrun(t *testing.T) {
+	suite(t, "crun", isolationtest.Nodev, isolationtest.Terminal, isolationtest.SharedPID)
+}
 
 // TestRootless runs the suites again in a user namespace that maps one id.
 func TestRootless(t *testing.T) {

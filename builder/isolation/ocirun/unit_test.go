@@ -312,7 +312,7 @@ func TestConfig(t *testing.T) {
 		Linux:  &specs.Linux{},
 	}, Terminal: true}
 	r := &oci{path: "/usr/bin/crun"}
-	c := r.config(spec, map[string]source{"/v": {"/work/volumes/0", []string{"rbind", "ro"}}})
+	c := r.config(spec, map[string]source{"/v": {"/work/volumes/0", []string{"rbind", "ro"}}}, "id")
 	if c.Version != bundleVersion || c.Root.Path != "rootfs" || !c.Process.Terminal {
 		t.Errorf("%+v", c)
 	}

@@ -46,6 +46,9 @@ const (
 	HasStderr
 	// Probe ends the init after it has tried what a host may forbid.
 	Probe
+	// NewCgroup makes the cgroup namespace anew: the init was put into another
+	// control group since it was started.
+	NewCgroup
 )
 
 // How the nodes of /dev are made.
@@ -90,6 +93,7 @@ type Config struct {
 	Flags     uint32
 	Devices   uint32
 	Hostname  string
+	Joins     []Join
 	Mounts    []Mount
 	Files     []File
 	Masked    []string
@@ -100,8 +104,15 @@ type Config struct {
 	UID, GID  uint32
 	Groups    []uint32
 	Seccomp   []byte // struct sock_filter[], native endian; empty is none
+	AppArmor  string // profile to change to on execve; "" is none
 	Cwd       string
 	Args, Env []string
+}
+
+// Join is a namespace to join.
+type Join struct {
+	FD   uint32 // index of the descriptor
+	Type uint32 // CLONE_NEW*
 }
 
 // Mount is one mount.
@@ -149,6 +160,11 @@ func (c *Config) Encode() []byte {
 	w.u32(c.Flags)
 	w.u32(c.Devices)
 	w.str(c.Hostname)
+	w.u32(uint32(len(c.Joins)))
+	for _, j := range c.Joins {
+		w.u32(j.FD)
+		w.u32(j.Type)
+	}
 	w.u32(uint32(len(c.Mounts)))
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
@@ -182,6 +198,7 @@ func (c *Config) Encode() []byte {
 		w.u32(g)
 	}
 	w.bytes(c.Seccomp)
+	w.str(c.AppArmor)
 	w.str(c.Cwd)
 	w.strs(c.Args)
 	w.strs(c.Env)
@@ -203,6 +220,9 @@ func Decode(b []byte) (c *Config, ok bool) {
 	r := &reader{b: b}
 	c = &Config{Flags: r.u32(), Devices: r.u32(), Hostname: r.str()}
 	for n := r.count(); n > 0; n-- {
+		c.Joins = append(c.Joins, Join{FD: r.u32(), Type: r.u32()})
+	}
+	for n := r.count(); n > 0; n-- {
 		c.Mounts = append(c.Mounts, Mount{Kind: r.u32(), Flags: r.u32(), Target: r.str(),
 			FSType: r.str(), Options: r.strs(), Attr: r.u64(), FD: r.u32()})
 	}
@@ -219,6 +239,7 @@ func Decode(b []byte) (c *Config, ok bool) {
 		c.Groups = append(c.Groups, r.u32())
 	}
 	c.Seccomp = r.bytes()
+	c.AppArmor = r.str()
 	c.Cwd = r.str()
 	c.Args, c.Env = r.strs(), r.strs()
 	return c, !r.bad && len(r.b) == 0

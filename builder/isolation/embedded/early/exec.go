@@ -128,6 +128,7 @@ func (b *box) exec() {
 	if hungUp() {
 		exit(1)
 	}
+	b.apparmor()
 	report(ReportStart, 0, "", -1)
 	// The step has its standard three and nothing else; the builder sees the
 	// socket end when the program has been executed.
@@ -163,6 +164,25 @@ func (b *box) exec() {
 	}
 	report(ReportExec, result, name, -1)
 	exit(1)
+}
+
+// apparmor has the profile changed when the program is executed. The file is
+// that of the thread, by way of the step's own /proc.
+func (b *box) apparmor() {
+	if b.c.AppArmor == "" {
+		return
+	}
+	fd, e := openat(atFdcwd, "/proc/thread-self/attr/apparmor/exec", syscall.O_WRONLY, 0)
+	if e != 0 { // before Linux 5.8
+		fd, e = openat(atFdcwd, "/proc/thread-self/attr/exec", syscall.O_WRONLY, 0)
+	}
+	if e == 0 {
+		e = writeAll(fd, []byte("exec "+b.c.AppArmor))
+		closeFD(fd)
+	}
+	if e != 0 {
+		fail(e, "AppArmor profile "+b.c.AppArmor+" (is it loaded?)")
+	}
 }
 
 func execve(name string, argv, envp []*byte) syscall.Errno {

@@ -35,6 +35,7 @@ func (b *box) setup() {
 	if c.Flags&Probe != 0 {
 		probe()
 	}
+	b.namespaces()
 	if c.Flags&LoopbackUp != 0 {
 		loopbackUp()
 	}
@@ -59,6 +60,24 @@ func (b *box) setup() {
 	}
 	b.stdio()
 	b.pivot()
+}
+
+// namespaces joins those that are given, before anything is made in them.
+func (b *box) namespaces() {
+	for _, j := range b.c.Joins {
+		if int(j.FD) >= len(b.fds) || j.FD < FirstTreeFD {
+			fail(syscall.EPROTO, "join a namespace")
+		}
+		if _, e := call(sysSetns, uintptr(b.fds[j.FD]), uintptr(j.Type), 0); e != 0 {
+			fail(e, "join a namespace")
+		}
+		closeFD(b.fds[j.FD])
+	}
+	if b.c.Flags&NewCgroup != 0 {
+		if _, e := call(syscall.SYS_UNSHARE, cloneNewcgroup, 0, 0); e != 0 {
+			fail(e, "make a cgroup namespace")
+		}
+	}
 }
 
 // probe tries what a host may forbid although it gave us the namespaces.

@@ -46,6 +46,8 @@ const (
 
 	msPrivate = 1 << 18
 
+	cloneNewcgroup = 0x02000000
+
 	closeRangeCloexec = 4
 )
 

@@ -6,6 +6,7 @@ import "syscall"
 
 const (
 	sysStatx     = 291
+	sysSetns     = 268
 	sysSetgroups = syscall.SYS_SETGROUPS
 	sysSetresgid = syscall.SYS_SETRESGID
 	sysSetresuid = syscall.SYS_SETRESUID
