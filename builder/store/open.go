@@ -56,7 +56,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	so, err := storeOptions(o)
+	so, note, err := storeOptions(o)
 	if err != nil {
 		return nil, err
 	}
@@ -64,10 +64,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, openError(so, err)
 	}
-	s := &Store{raw: raw, turn: make(chan struct{}, 1)}
+	s := &Store{raw: raw, turn: make(chan struct{}, 1), note: note}
 	s.zeroCopy = adoptable(raw)
 	if o.Driver == "" && so.GraphDriverName == "vfs" {
-		s.note = "the store " + so.GraphRoot + " uses the driver vfs, which copies the whole root for each step: " +
+		if s.note != "" {
+			s.note += "; "
+		}
+		s.note += "the store " + so.GraphRoot + " uses the driver vfs, which copies the whole root for each step: " +
 			"driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"
 	}
 	s.state = sync.OnceValues(s.makeStateDir)
@@ -75,11 +78,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 // storeOptions merges o into what the configuration files and the
-// environment say.
-func storeOptions(o Options) (types.StoreOptions, error) {
-	so, err := types.DefaultStoreOptions()
-	if err != nil {
-		return so, fmt.Errorf("reading storage.conf: %w", err)
+// environment say. The note is about paths that could not be used.
+func storeOptions(o Options) (so types.StoreOptions, note string, err error) {
+	if so, err = types.DefaultStoreOptions(); err != nil {
+		return so, "", fmt.Errorf("reading storage.conf: %w", err)
+	}
+	if note, err = settlePaths(o, &so); err != nil {
+		return so, "", err
 	}
 	so.GraphDriverOptions = append([]string(nil), so.GraphDriverOptions...)
 	if o.Root != "" {
@@ -97,12 +102,12 @@ func storeOptions(o Options) (types.StoreOptions, error) {
 	}
 	for _, p := range []*string{&so.GraphRoot, &so.RunRoot} {
 		if *p, err = filepath.Abs(*p); err != nil {
-			return so, err
+			return so, "", err
 		}
 	}
 	if strings.ContainsAny(so.GraphRoot, ":,\\\"") {
 		// overlay(5) and the library's own lists separate paths with these.
-		return so, fmt.Errorf("store %s: the path has a colon, comma, quote or backslash, which overlay mounts cannot express: choose another --root: %w", so.GraphRoot, define.ErrInvalid)
+		return so, "", fmt.Errorf("store %s: the path has a colon, comma, quote or backslash, which overlay mounts cannot express: choose another --root: %w", so.GraphRoot, define.ErrInvalid)
 	}
 	if so.GraphDriverName == "" && len(so.GraphDriverPriority) == 0 {
 		so.GraphDriverName = priorDriver(so.GraphRoot)
@@ -111,7 +116,7 @@ func storeOptions(o Options) (types.StoreOptions, error) {
 	if o.SingleID {
 		so.GraphDriverOptions = append(so.GraphDriverOptions, "overlay.ignore_chown_errors=true", "vfs.ignore_chown_errors=true")
 	}
-	return so, nil
+	return so, note, nil
 }
 
 // openError says what stands in the way of opening the store.
@@ -176,31 +181,14 @@ func (s *Store) UserXattr() bool { return unshare.IsRootless() }
 
 // adoptable returns why a directory cannot become a layer by rename.
 func adoptable(raw storage.Store) string {
-	if d := raw.GraphDriverName(); d != "overlay" {
-		return "storage driver " + d
-	}
-	for _, o := range raw.GraphOptions() {
-		key, value, _ := strings.Cut(o, "=")
-		key = strings.ToLower(strings.TrimSpace(key))
-		key = key[strings.LastIndex(key, ".")+1:]
-		value = strings.TrimSpace(value)
-		switch {
-		case key == "mount_program" && value != "":
-			return "storage option mount_program"
-		case key == "force_mask" && value != "":
-			return "storage option force_mask"
-		case key == "use_composefs" && value != "" && value != "false":
-			return "storage option use_composefs"
-		}
-	}
-	if b, err := os.ReadFile(filepath.Join(raw.GraphRoot(), "overlay", ".has-mount-program")); err == nil && strings.TrimSpace(string(b)) == "true" {
-		return "a store made with a mount_program"
+	if why := blocked(raw.GraphDriverName(), raw.GraphRoot(), raw.GraphOptions()); why != "" {
+		return why
 	}
 	if len(raw.UIDMap()) > 0 || len(raw.GIDMap()) > 0 {
-		return "a store with id mappings"
+		return mappedStore
 	}
 	if raw.ImageStore() != "" {
-		return "storage option imagestore"
+		return secondStore
 	}
 	return ""
 }

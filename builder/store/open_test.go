@@ -42,7 +42,7 @@ func TestOpen(t *testing.T) {
 
 func TestOpenOptions(t *testing.T) {
 	t.Parallel()
-	so, err := storeOptions(Options{Root: "/r", RunRoot: "/u", Driver: "overlay", SingleID: true})
+	so, _, err := storeOptions(Options{Root: "/r", RunRoot: "/u", Driver: "overlay", SingleID: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +50,11 @@ func TestOpenOptions(t *testing.T) {
 	if so.GraphRoot != "/r" || so.RunRoot != "/u" || so.GraphDriverName != "overlay" || !slices.Equal(so.GraphDriverOptions, want) {
 		t.Errorf("%+v", so)
 	}
-	so, err = storeOptions(Options{Root: "/r", RunRoot: "/u", DriverOptions: []string{"overlay.mountopt=nodev"}})
+	so, _, err = storeOptions(Options{Root: "/r", RunRoot: "/u", DriverOptions: []string{"overlay.mountopt=nodev"}})
 	if err != nil || so.GraphDriverOptions[0] != "overlay.mountopt=nodev" {
 		t.Errorf("%+v %v", so, err)
 	}
-	if _, err := storeOptions(Options{Root: "/a:b", RunRoot: "/u"}); !errors.Is(err, define.ErrInvalid) {
+	if _, _, err := storeOptions(Options{Root: "/a:b", RunRoot: "/u"}); !errors.Is(err, define.ErrInvalid) {
 		t.Errorf("a colon: %v", err)
 	}
 }

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stratabuild/strata/define"
+	"go.podman.io/storage/pkg/unshare"
+	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
+)
+
+// Choice says which store Open would open.
+type Choice struct {
+	GraphRoot, RunRoot string
+	// Driver is "" where the library would take the first one that works:
+	// overlay, then vfs.
+	Driver        string
+	DriverOptions []string
+	// Blocked is why a directory cannot be adopted as a layer; "" when it can.
+	Blocked string
+	// Note says what was wrong with a better choice, with the remedy; "" is
+	// nothing.
+	Note string
+}
+
+// Choose says which store Open would open, and neither makes nor opens it.
+func Choose(o Options) (Choice, error) {
+	defer removeMade(runtimeDirs())
+	so, note, err := storeOptions(o)
+	if err != nil {
+		return Choice{}, err
+	}
+	c := Choice{
+		GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName, DriverOptions: so.GraphDriverOptions,
+		Note: note,
+	}
+	driver := c.Driver
+	if driver == "" {
+		driver = "overlay"
+	}
+	c.Blocked = blocked(driver, c.GraphRoot, c.DriverOptions)
+	switch {
+	case c.Blocked != "":
+	case len(so.UIDMap) > 0 || len(so.GIDMap) > 0:
+		c.Blocked = mappedStore
+	case so.ImageStore != "":
+		c.Blocked = secondStore
+	}
+	return c, nil
+}
+
+// runtimeDirs are the directories that the library makes while it looks for a
+// place for a user's volatile state, and which of them are there.
+func runtimeDirs() map[string]bool {
+	uid := unshare.GetRootlessUID()
+	there := map[string]bool{}
+	for _, dir := range []string{fmt.Sprintf("/run/user/%d", uid), filepath.Join(os.TempDir(), fmt.Sprintf("storage-run-%d", uid))} {
+		_, err := os.Lstat(dir)
+		there[dir] = err == nil
+	}
+	return there
+}
+
+func removeMade(before map[string]bool) {
+	for dir, was := range before {
+		if !was {
+			_ = unix.Rmdir(dir) // somebody else may be using it already
+		}
+	}
+}
+
+// homeless is where a user's store goes when there is no home directory that
+// can be written. Unlike /tmp, /var/tmp outlives a reboot.
+const homeless = "/var/tmp/strata-%d"
+
+// settlePaths gives a user whose default paths cannot be used others, and
+// says so. What the user or a storage.conf has chosen stays as it is.
+func settlePaths(o Options, so *types.StoreOptions) (note string, err error) {
+	uid := unshare.GetRootlessUID()
+	if !unshare.IsRootless() || uid == 0 || o.Root != "" {
+		return "", nil
+	}
+	home, err := unshare.HomeDir()
+	if err != nil {
+		return "", fmt.Errorf("the home directory of user %d: %w: set HOME, or --root and --runroot", uid, err)
+	}
+	standard := filepath.Join(home, ".local", "share", "containers", "storage")
+	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+		standard = filepath.Join(d, "containers", "storage")
+	}
+	if so.GraphRoot != standard {
+		return "", nil
+	}
+	why := unusable(standard)
+	if why == nil {
+		return "", nil
+	}
+	dir := fmt.Sprintf(homeless, uid)
+	if err := ownDir(dir); err != nil {
+		return "", fmt.Errorf("images cannot be kept in %s (%w), nor in %s: %w: set HOME, or --root and --runroot", standard, why, dir, err)
+	}
+	so.GraphRoot = filepath.Join(dir, "storage")
+	return fmt.Sprintf("images are kept in %s, because %s cannot be made (%v): set HOME, or --root, to a directory of yours", so.GraphRoot, standard, why), nil
+}
+
+// unusable returns why a directory neither exists nor can be made. One that
+// exists is usable, whatever comes of it: the user's images are in it.
+func unusable(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		err := unix.Access(at, unix.W_OK|unix.X_OK)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case at == dir && !errors.Is(err, fs.ErrPermission):
+			return nil
+		}
+		return &fs.PathError{Op: "write", Path: at, Err: err}
+	}
+}
+
+// ownDir makes a directory that is nobody else's. Its name can be guessed: in
+// a directory that all may write, somebody else may have been first.
+func ownDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return checkOwn(dir)
+}
+
+func checkOwn(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s is not a directory that only this user may use: %w", dir, define.ErrInvalid)
+	}
+	return nil
+}
+
+// What a store as a whole may have that keeps directories from being adopted.
+const (
+	mappedStore = "a store with id mappings"
+	secondStore = "storage option imagestore"
+)
+
+// blocked returns why the driver, its options or what it left on the disk
+// keep a directory from becoming a layer by rename; "" is nothing.
+func blocked(driver, root string, options []string) string {
+	if driver != "overlay" {
+		return "storage driver " + driver
+	}
+	for _, o := range options {
+		key, value, _ := strings.Cut(o, "=")
+		key = strings.ToLower(strings.TrimSpace(key))
+		key = key[strings.LastIndex(key, ".")+1:]
+		value = strings.TrimSpace(value)
+		switch {
+		case key == "mount_program" && value != "":
+			return "storage option mount_program"
+		case key == "force_mask" && value != "":
+			return "storage option force_mask"
+		case key == "use_composefs" && value != "" && value != "false":
+			return "storage option use_composefs"
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(root, "overlay", ".has-mount-program")); err == nil && strings.TrimSpace(string(b)) == "true" {
+		return "a store made with a mount_program"
+	}
+	return ""
+}
