@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"os/user"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -87,7 +86,7 @@ func withPIDs(o Options, plans ...plan) (out []plan) {
 
 // front starts a worker by the first plan that works, and exits as it does.
 // It returns when none works.
-func front(plans []plan) error {
+func front(plans []plan, notes []string) error {
 	// The worker is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -100,6 +99,7 @@ func front(plans []plan) error {
 		if p.single && !p.explained && mapping != nil {
 			p.notes = append(p.notes, singleNote(mapping))
 		}
+		p.notes = append(p.notes, notes...)
 		w, err := startWorker(p)
 		if err == nil {
 			os.Exit(w.attend(signals))
@@ -183,12 +183,6 @@ func newWorker(flags uintptr) (*worker, error) {
 	}
 	info := look()
 	env := early.Environment(theirs, flags, info.UID, info.GID)
-	if os.Getenv("HOME") == "" && flags&unix.CLONE_NEWUSER != 0 {
-		// Inside, id 0 would be taken for root and get root's directory.
-		if u, err := user.Current(); err == nil && u.HomeDir != "" {
-			env = append(env, "HOME="+u.HomeDir)
-		}
-	}
 	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 		Env:   env,

@@ -56,27 +56,30 @@ func Current() Info {
 // front process it returns only an error, which names the cause and the
 // remedy.
 func Enter(o Options) (*Info, error) {
+	if mark, isWorker := workerLink(); isWorker {
+		info := becomeWorker(mark)
+		current.Store(&info)
+		return &info, nil
+	}
+	notes := settleEnvironment()
 	var info Info
-	mark, isWorker := workerLink()
 	switch {
-	case isWorker:
-		info = becomeWorker(mark)
 	case os.Geteuid() == 0 && hasSysAdmin():
 		info = look()
 		if !o.PIDNamespace {
 			drop()
 		} else {
-			err := front(rootPlans())
+			err := front(rootPlans(), notes)
 			info.Notes = append(info.Notes, "steps run without an outer pid namespace: "+err.Error())
 		}
 	case os.Geteuid() == 0:
 		// In a container that took CAP_SYS_ADMIN away.
-		err := front(nestedPlans(o))
+		err := front(nestedPlans(o), notes)
 		info = look()
 		info.NoNamespaces = true
 		info.Notes = append(info.Notes, fmt.Sprintf("namespaces cannot be made here, so steps are isolated by chroot only: %v", err))
 	default:
-		return nil, front(userPlans(o))
+		return nil, front(userPlans(o), notes)
 	}
 	current.Store(&info)
 	return &info, nil

@@ -67,10 +67,32 @@ func init() {
 	if _, ok := syscall.Getenv(Variable); ok {
 		return
 	}
-	if home, _ := syscall.Getenv("HOME"); home == "" {
-		return // Enter has to look for it
+	if !settled(uid) {
+		return // Enter changes the environment, which workers inherit
 	}
 	start(args, flags)
+}
+
+// settled reports an environment that userns.Enter will leave as it is: a
+// home directory that a user can enter, and a runtime directory of their own.
+func settled(uid int) bool {
+	home, _ := syscall.Getenv("HOME")
+	if home == "" {
+		return false
+	}
+	if uid == 0 {
+		return true
+	}
+	if syscall.Access(home, 1 /* X_OK */) == syscall.EACCES {
+		return false
+	}
+	dir, _ := syscall.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		return true
+	}
+	var st syscall.Stat_t
+	err := syscall.Stat(dir, &st)
+	return err == syscall.ENOENT || err == nil && int(st.Uid) == uid
 }
 
 // commandLine returns the program's arguments. os.Args is not there yet.
