@@ -59,12 +59,9 @@ func (s *Spec) mounts(o Options) error {
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=0755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{
-			"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
-		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-		sysMount(o),
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 	}
+	base = append(append(base, ipcMounts(o, shm)...), sysMount(o), specs.Mount{
+		Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}})
 	for _, m := range base {
 		// A volume of the user's on /dev/shm and the like takes its place.
 		if !slices.ContainsFunc(volumes, func(v specs.Mount) bool { return v.Destination == m.Destination }) {
@@ -74,6 +71,26 @@ func (s *Spec) mounts(o Options) error {
 	s.Mounts = append(s.Mounts, volumes...)
 	s.Trees = trees
 	return nil
+}
+
+// ipcMounts are those of memory and queues that processes share. They belong
+// to the ipc namespace: with the host's come the host's.
+func ipcMounts(o Options, shm int64) []specs.Mount {
+	if o.Namespaces.IPC != NamespaceHost {
+		return []specs.Mount{
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{
+				"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		}
+	}
+	var list []specs.Mount
+	for _, dir := range []string{"/dev/shm", "/dev/mqueue"} {
+		if _, err := os.Stat(dir); err == nil {
+			list = append(list, specs.Mount{Destination: dir, Type: "bind", Source: dir,
+				Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}})
+		}
+	}
+	return list
 }
 
 // sysMount is a sysfs of the step's own where the kernel allows one: its

@@ -168,8 +168,9 @@ func (e *env) noGroups() {
 // and returns its number.
 func sleeper(e *env, flags uintptr) int {
 	e.Helper()
-	c := exec.Command("sleep", "1000")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	c := exec.Command("sleep", "300")
+	// Without a parent death signal: it would come when a thread of ours ends.
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	if err := c.Start(); err != nil {
 		e.Skipf("namespaces: %v", err)
 	}

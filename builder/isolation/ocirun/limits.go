@@ -1,9 +1,11 @@
 package ocirun
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -97,4 +99,14 @@ func hybrid() bool {
 	var top, unified unix.Statfs_t
 	return unix.Statfs("/sys/fs/cgroup", &top) == nil && top.Type == unix.TMPFS_MAGIC &&
 		unix.Statfs("/sys/fs/cgroup/unified", &unified) == nil && unified.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// refusedLimits adds the remedy to a runtime's complaint about limits.
+func refusedLimits(s *isolation.Spec, err error) error {
+	var exit *isolation.ExitError
+	if err == nil || s.Limits.IsZero() || errors.As(err, &exit) || !strings.Contains(err.Error(), "cgroup") {
+		return err
+	}
+	return fmt.Errorf("limits of the step cannot be applied: %w; run as root, or strata with systemd-run --user --scope -p Delegate=yes, "+
+		"or leave the limits away: %w", err, define.ErrUnsupported)
 }

@@ -144,7 +144,7 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 	if err != nil {
 		return err
 	}
-	err = r.outcome(s, w, st)
+	err = refusedLimits(s.Spec, r.outcome(s, w, st))
 	var exit *isolation.ExitError
 	if errors.As(err, &exit) && exit.Code == 128+int(syscall.SIGKILL) && exit.Reason == "" && cgroup.HostOOMKills() != kills {
 		exit.Reason = s.Spec.Limits.OutOfMemory(0)
