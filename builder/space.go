@@ -30,6 +30,16 @@ func (e *Engine) NewSpace(ctx context.Context) *Space {
 	return &Space{Space: layer.NewSpace(e.store), life: ctx}
 }
 
+// containerSpace makes a space for work on one stored container, which is
+// locked.
+func (e *Engine) containerSpace(ctx context.Context, layerID string) (*Space, error) {
+	s, err := layer.NewContainerSpace(e.store, layerID)
+	if err != nil {
+		return nil, err
+	}
+	return &Space{Space: s, life: ctx}, nil
+}
+
 // Skeleton returns a directory with the usual mount points of steps, made at
 // the first call. Shown below a root, it spares the layer their traces.
 func (s *Space) Skeleton(ctx context.Context) (*os.File, error) {

@@ -25,6 +25,7 @@ type CreateOptions struct {
 	Name string
 	// Defaults are what steps in it run with unless they say otherwise.
 	Defaults Confinement
+	Settings Settings
 	// Script names the transaction that the container belongs to, if any.
 	Script string
 }
@@ -34,6 +35,7 @@ type stored struct {
 	id, name string
 	layerID  string // of containers/storage: the container's writable layer
 	defaults Confinement
+	settings Settings
 	script   string
 	created  time.Time
 	lock     *containerLock
@@ -62,11 +64,21 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (*Container, error
 	if err != nil {
 		return nil, err
 	}
-	c.stored = &stored{defaults: o.Defaults, script: o.Script, created: time.Now().UTC(), parent: c.top}
+	c.stored = &stored{defaults: o.Defaults, settings: o.Settings, script: o.Script, created: time.Now().UTC(), parent: c.top}
 	if err := c.createStored(ctx, o.Name, string(c.Base.ID)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	if err := c.Save(ctx); err != nil {
+	st, err := c.state(ctx)
+	if err == nil {
+		err = c.writeState(st)
+	}
+	if err == nil {
+		// What was needed to find the image is not needed any more.
+		if err = c.space.Close(); err == nil {
+			err = c.openChain(ctx, st)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Remove(ctx))
 	}
 	return c, nil
@@ -155,18 +167,30 @@ func (e *Engine) openLocked(ctx context.Context, rec *storage.Container) (*Conta
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{engine: e, space: e.NewSpace(ctx), ownSpace: true, Image: st.Image, Base: st.Base}
+	c := &Container{engine: e, ownSpace: true, Image: st.Image, Base: st.Base}
 	c.stored = &stored{
-		id: rec.ID, name: containerTitle(rec), layerID: rec.LayerID, defaults: st.Defaults, script: st.Script,
+		id: rec.ID, name: containerTitle(rec), layerID: rec.LayerID, defaults: st.Defaults, settings: st.Settings, script: st.Script,
 		created: st.Created, standIn: st.StandIn,
 	}
 	if err := c.openChain(ctx, st); err != nil {
-		return nil, errors.Join(fmt.Errorf("container %s: %w", c.stored.name, err), c.space.Close())
+		return nil, fmt.Errorf("container %s: %w", c.stored.name, err)
 	}
 	return c, nil
 }
 
-func (c *Container) openChain(ctx context.Context, st *containerState) (err error) {
+// openChain opens the layers of a stored container in a space of their own.
+func (c *Container) openChain(ctx context.Context, st *containerState) error {
+	var err error
+	if c.space, err = c.engine.containerSpace(ctx, c.stored.layerID); err != nil {
+		return err
+	}
+	if err := c.findChain(ctx, st); err != nil {
+		return errors.Join(err, c.space.Close())
+	}
+	return nil
+}
+
+func (c *Container) findChain(ctx context.Context, st *containerState) (err error) {
 	if c.base, err = c.space.Open(ctx, st.BaseLayer); err != nil {
 		return err
 	}

@@ -57,12 +57,20 @@ func (c *Container) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The space lies beside the layer that goes; the stand-in keeps the chain.
+	life := c.space.life
+	if err := c.space.Close(); err != nil {
+		return err
+	}
 	p := &pendingSwap{ID: c.stored.id, Name: c.stored.name, Image: standIn, State: *st}
 	rec, err := c.engine.carryOut(p)
 	if err != nil {
 		return err
 	}
-	c.stored.layerID, c.stored.layered, c.stored.changed = rec.LayerID, false, false
+	c.stored.layerID, c.stored.layered = rec.LayerID, false
+	if err := c.openChain(life, st); err != nil {
+		return err
+	}
 	if before != "" && before != standIn {
 		return c.engine.dropStandIn(ctx, before)
 	}

@@ -40,9 +40,21 @@ type Space struct {
 }
 
 // NewSpace makes an empty space; it costs nothing until it is used.
-func NewSpace(st *store.Store) *Space {
+func NewSpace(st *store.Store) *Space { return newSpace(st, st.NewWorkspace()) }
+
+// NewContainerSpace makes a space for work on one container of
+// containers/storage, which the caller has locked; id is its writable layer.
+func NewContainerSpace(st *store.Store, id string) (*Space, error) {
+	ws, err := st.NewContainerWorkspace(id)
+	if err != nil {
+		return nil, err
+	}
+	return newSpace(st, ws), nil
+}
+
+func newSpace(st *store.Store, ws *store.Workspace) *Space {
 	return &Space{
-		st: st, ws: st.NewWorkspace(), digests: make(chan struct{}, maxDigests),
+		st: st, ws: ws, digests: make(chan struct{}, maxDigests),
 		working: map[*Working]struct{}{}, views: map[*View]struct{}{},
 	}
 }

@@ -41,6 +41,7 @@ type Workspace struct {
 	pins    []string // ids of the pin layers
 	pinned  map[define.LayerID]bool
 	private string // a directory off the layers
+	home    string // where the scratch directory is made; "" beside a pin
 	path    string
 	dir     *os.File
 	layers  int // numbers the names that LayerName gave
@@ -50,6 +51,20 @@ type Workspace struct {
 // Dir.
 func (s *Store) NewWorkspace() *Workspace {
 	return &Workspace{s: s, pinned: map[define.LayerID]bool{}}
+}
+
+// NewContainerWorkspace makes a workspace whose scratch directory lies beside
+// the writable layer of a container, which is deleted with it. The caller
+// holds the container's lock: what an earlier process has left there is
+// removed.
+func (s *Store) NewContainerWorkspace(layer string) (*Workspace, error) {
+	w := s.NewWorkspace()
+	if s.zeroCopy != "" {
+		return w, nil
+	}
+	var err error
+	w.home, err = s.LayerHome(layer)
+	return w, err
 }
 
 // Pin keeps the layer from being removed by anyone until Close. The layers
@@ -130,26 +145,8 @@ func (w *Workspace) Dir(ctx context.Context) (path string, dir *os.File, err err
 	if w.dir != nil {
 		return w.path, w.dir, nil
 	}
-	if err := w.start(ctx); err != nil {
+	if path, err = w.place(ctx); err != nil {
 		return "", nil, err
-	}
-	if w.s.zeroCopy != "" {
-		state, err := w.s.StateDir()
-		if err != nil {
-			return "", nil, err
-		}
-		path = filepath.Join(state, "work", w.name)
-	} else {
-		if len(w.pins) == 0 {
-			if err := w.makePin(""); err != nil {
-				return "", nil, err
-			}
-		}
-		home, err := w.s.LayerHome(w.pins[0])
-		if err != nil {
-			return "", nil, err
-		}
-		path = filepath.Join(home, scratchName)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return "", nil, fmt.Errorf("making the scratch directory: %w", Explain(path, err))
@@ -160,6 +157,32 @@ func (w *Workspace) Dir(ctx context.Context) (path string, dir *os.File, err err
 	}
 	w.path = path
 	return w.path, w.dir, nil
+}
+
+// place chooses where the scratch directory lies; w.mu is held.
+func (w *Workspace) place(ctx context.Context) (string, error) {
+	if w.home != "" {
+		if w.closed {
+			return "", fmt.Errorf("the container's workspace is closed: %w", define.ErrInvalid)
+		}
+		path := filepath.Join(w.home, scratchName)
+		_, err := RemoveTree(nil, path)
+		return path, err
+	}
+	if err := w.start(ctx); err != nil {
+		return "", err
+	}
+	if w.s.zeroCopy != "" {
+		state, err := w.s.StateDir()
+		return filepath.Join(state, "work", w.name), err
+	}
+	if len(w.pins) == 0 {
+		if err := w.makePin(""); err != nil {
+			return "", err
+		}
+	}
+	home, err := w.s.LayerHome(w.pins[0])
+	return filepath.Join(home, scratchName), err
 }
 
 // Private returns a directory of mode 0700 for small files that belong to no
@@ -310,9 +333,6 @@ func (w *Workspace) Close() error {
 		return nil
 	}
 	w.closed = true
-	if w.lock == nil {
-		return nil
-	}
 	var errs []error
 	if w.dir != nil {
 		errs = append(errs, w.dir.Close())
@@ -329,6 +349,9 @@ func (w *Workspace) Close() error {
 		if err := w.s.raw.DeleteLayer(id); err != nil && !errors.Is(err, storage.ErrNotALayer) {
 			errs = append(errs, fmt.Errorf("removing the pin layer %s: %w", id, err))
 		}
+	}
+	if w.lock == nil {
+		return errors.Join(errs...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		w.lock.Close() // the next Sweep takes care of what is left
