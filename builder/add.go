@@ -29,6 +29,8 @@ type Add struct {
 	KeepOwner bool
 	// Mode changes permission bits; nil keeps them.
 	Mode func(fs.FileMode) fs.FileMode
+	// ModTime replaces all modification times; nil keeps them.
+	ModTime *time.Time
 	// Unpack extracts archives among the selections (ADD).
 	Unpack bool
 	// Hash computes digests of contents on the way (copier.Put).
@@ -77,7 +79,7 @@ func (c *Container) Add(ctx context.Context, a Add) error {
 	}
 	put := copier.Put{
 		Dest: AbsDest(c.Image.Config.WorkingDir, a.Dest), Owner: a.Owner, Mode: a.Mode,
-		Unpack: a.Unpack, Hash: a.Hash, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
+		Unpack: a.Unpack, Hash: a.Hash, ModTime: a.ModTime, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
 	}
 	if put.Owner == nil && !a.KeepOwner {
 		put.Owner = &copier.Owner{}

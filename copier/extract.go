@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/stratabuild/strata/copier/internal/at"
 	"github.com/stratabuild/strata/define"
@@ -20,6 +21,7 @@ type Extract struct {
 	Dest              string // unsafe, below the root; made when missing
 	Owner             *Owner // nil keeps the archive's
 	Mode              func(fs.FileMode) fs.FileMode
+	ModTime           *time.Time // of all members; nil keeps the archive's
 	IgnoreChownErrors bool
 	// Limits against bombs; zero is no limit. MaxBytes counts the content of
 	// all members, holes included.
@@ -231,6 +233,9 @@ type memberMeta struct {
 
 func (x *extractor) meta(hdr *tar.Header) (memberMeta, error) {
 	m := memberMeta{mtime: timespec(hdr.ModTime)}
+	if x.e.ModTime != nil {
+		m.mtime = timespec(*x.e.ModTime)
+	}
 	// 2^32-1 means "do not change" to chown(2).
 	const lastID = 1<<32 - 2
 	switch {
@@ -259,7 +264,7 @@ func (x *extractor) meta(hdr *tar.Header) (memberMeta, error) {
 
 // dirMaker makes directories that no member describes.
 func (x *extractor) dirMaker() *dirMaker {
-	return &dirMaker{owner: x.e.Owner, mode: 0o755, ignoreChown: x.e.IgnoreChownErrors, keep: x.keep, noted: x.noted}
+	return &dirMaker{owner: x.e.Owner, mode: 0o755, mtime: optionalTime(x.e.ModTime), ignoreChown: x.e.IgnoreChownErrors, keep: x.keep, noted: x.noted}
 }
 
 // noted is the time that a directory gets in the end.

@@ -49,6 +49,14 @@ func (r *Root) MkdirAll(unsafePath string, m Mkdir) ([]string, error) {
 	return mk.made, nil
 }
 
+func optionalTime(t *time.Time) *unix.Timespec {
+	if t == nil {
+		return nil
+	}
+	ts := timespec(*t)
+	return &ts
+}
+
 // dirError explains what the kernel's words leave open.
 func dirError(op, unsafePath string, err error) error {
 	if errors.Is(err, unix.ENOTDIR) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/stratabuild/strata/copier/internal/at"
 	"github.com/stratabuild/strata/define"
@@ -37,6 +38,9 @@ type Put struct {
 	// that Digests, called afterwards, reads no file again. A file that changes
 	// in between is then an error of Digests.
 	Hash bool
+	// ModTime replaces the modification times of all that is copied or
+	// unpacked; nil keeps them.
+	ModTime *time.Time
 	// Progress is told of each file's bytes, by one goroutine at a time; may
 	// be nil.
 	Progress func(bytes int64)
@@ -199,7 +203,7 @@ func (pt *putter) destination(sources int) (destination, error) {
 
 // dirMaker makes directories for a destination.
 func (pt *putter) dirMaker() *dirMaker {
-	return &dirMaker{owner: pt.p.Owner, mode: 0o755, keep: pt.times.add, ignoreChown: pt.p.IgnoreChownErrors}
+	return &dirMaker{owner: pt.p.Owner, mode: 0o755, mtime: optionalTime(pt.p.ModTime), keep: pt.times.add, ignoreChown: pt.p.IgnoreChownErrors}
 }
 
 // openDest opens the destination directory, making what is missing. The time

@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -273,6 +274,40 @@ func TestPutTimes(t *testing.T) {
 /old/new/deep/h hard /old/new/deep/f
 `
 		bothWays(t, c.run)
+	})
+}
+
+// With ModTime everything that is written has that time, in archives too.
+func TestPutModTime(t *testing.T) {
+	bothWays(t, func(t *testing.T, walk bool) {
+		src, _ := makeRoot(t, "/d dir\n/d/s dir\n/d/s/f file \"x\"\n/d/s/l link -> f\n", walk)
+		dst, dir := makeRoot(t, "", walk)
+		var archive bytes.Buffer
+		if err := src.Tar(t.Context(), "d", &archive); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Unix(5, 0)
+		p := Put{Dest: "/copied", ModTime: &at, Owner: self()}
+		sel, err := src.Select(t.Context(), Select{Patterns: []string{"d"}})
+		if err == nil {
+			err = sel.Put(t.Context(), dst, p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Dest, p.Unpack = "/unpacked", true
+		if err := dst.PutFile(t.Context(), "a.tar", &archive, 0o644, time.Time{}, p); err != nil {
+			t.Fatal(err)
+		}
+		p.Dest = "/one/"
+		if err := dst.PutFile(t.Context(), "f", strings.NewReader("x"), 0o644, time.Now(), p); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"copied", "copied/s", "copied/s/f", "copied/s/l", "unpacked/s/f", "unpacked/s", "one/f"} {
+			if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.ModTime().Equal(at) {
+				t.Errorf("%s: %v %v", name, info, err)
+			}
+		}
 	})
 }
 

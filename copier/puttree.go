@@ -279,7 +279,15 @@ func (pt *putter) dirMeta(from int, d *destDir, takeSource bool) (*dirMeta, erro
 	if err != nil {
 		return nil, err
 	}
-	return &dirMeta{owner: pt.owner(&st), mode: perm(st.Mode, pt.p.Mode), mtime: st.Mtim, xattrs: attrs}, nil
+	return &dirMeta{owner: pt.owner(&st), mode: perm(st.Mode, pt.p.Mode), mtime: pt.mtime(st.Mtim), xattrs: attrs}, nil
+}
+
+// mtime is the time that a copy of an object of this time gets.
+func (pt *putter) mtime(own unix.Timespec) unix.Timespec {
+	if pt.p.ModTime != nil {
+		return timespec(*pt.p.ModTime)
+	}
+	return own
 }
 
 // owner is who a copy of the object with state st belongs to.

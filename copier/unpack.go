@@ -52,7 +52,7 @@ func (pt *putter) unpack(dir int, base string, src *source, dest destination) (b
 }
 
 func (pt *putter) extract(dest string) Extract {
-	return Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, IgnoreChownErrors: pt.p.IgnoreChownErrors}
+	return Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, ModTime: pt.p.ModTime, IgnoreChownErrors: pt.p.IgnoreChownErrors}
 }
 
 // progressReader counts the bytes of an archive.
@@ -119,6 +119,9 @@ func (pt *putter) putFile(name string, content io.Reader, mode fs.FileMode, modT
 	m := fileMeta{mode: perm(permBits(mode)|unix.S_IFREG, pt.p.Mode)}
 	if pt.p.Owner != nil {
 		m.owner = *pt.p.Owner
+	}
+	if pt.p.ModTime != nil {
+		modTime = *pt.p.ModTime
 	}
 	if !modTime.IsZero() {
 		ts := timespec(modTime)

@@ -17,6 +17,7 @@ import (
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/builder/layer"
+	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
@@ -51,6 +52,8 @@ type build struct {
 	graph  *containerfile.Graph
 	global *expand.Global
 	stages []*stage
+	// roots are the working containers that --from names.
+	roots map[string]*copier.Root
 	// identity names what is built, for cache slots.
 	identity string
 	// label is the platform, for events, when the run has several.

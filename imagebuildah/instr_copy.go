@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/opencontainers/go-digest"
@@ -32,6 +33,7 @@ type transfer struct {
 	unpack   bool
 	hash     bool // compute digests while copying
 	mode     func(fs.FileMode) fs.FileMode
+	modTime  *time.Time
 	stream   io.Reader // an archive; the only source
 	from     string
 	urls     []string
@@ -136,7 +138,7 @@ func (s *stage) transferExec(ctx context.Context, t *transfer) error {
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
-	a := builder.Add{Dest: t.dest, Mode: t.mode, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
+	a := builder.Add{Dest: t.dest, Mode: t.mode, ModTime: t.modTime, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
 	if t.chown != "" {
 		var owner copier.Owner
 		err := s.c.View(ctx, func(root *copier.Root) (err error) {

@@ -92,7 +92,7 @@ func (o *mountOpener) bind(ctx context.Context, m *runMount) error {
 	if err != nil {
 		return err
 	}
-	if m.origin.top != nil {
+	if m.origin.top != nil || m.origin.detached && m.ReadOnly {
 		return o.tree(m, root.File(), root, m.Source)
 	}
 	return o.bindContext(ctx, m, root, info.Mode.IsDir())

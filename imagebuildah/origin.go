@@ -25,6 +25,8 @@ type origin struct {
 	// keepOwner: owners of a root file system mean something, those of a
 	// context do not.
 	keepOwner bool
+	// detached: the root is that of a mount that is in no namespace.
+	detached bool
 	// quick identifies the whole root without opening it; nil for contexts.
 	quick func(context.Context) (define.LayerID, error)
 	// top is the chain that the root is made of; nil for contexts.
@@ -46,6 +48,11 @@ func (o *origin) close() error {
 func (s *stage) openOrigin(ctx context.Context, from string) (*origin, error) {
 	if from == "" {
 		return s.b.contextOrigin(), nil
+	}
+	if root := s.b.roots[from]; root != nil {
+		o := &origin{keepOwner: true, detached: true}
+		o.open = func(context.Context) (*copier.Root, error) { return root, nil }
+		return o, nil
 	}
 	if i, ok := s.b.file.StageByName(from, s.def.Index); ok {
 		return s.stageOrigin(ctx, i)

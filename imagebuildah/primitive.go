@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
@@ -94,7 +96,12 @@ func (p *primitive) layered(ctx context.Context) (err error) {
 	if b.index, err = b.engine.Cache().Index(ctx, b.identity); err != nil {
 		return err
 	}
-	if _, err := s.c.Seal(ctx, b.freezeOptions()); err != nil {
+	if s.c.ID() != "" {
+		err = s.c.Layered(ctx, b.freezeOptions())
+	} else {
+		_, err = s.c.Seal(ctx, b.freezeOptions())
+	}
+	if err != nil {
 		return err
 	}
 	s.n = s.c.Top().Depth()
@@ -104,6 +111,50 @@ func (p *primitive) layered(ctx context.Context) (err error) {
 	info, err := s.c.Top().Wait(ctx)
 	s.top = info.ID
 	return err
+}
+
+// withContainers opens the working containers among what --from names while f
+// runs. A name that no container has is an image's.
+func (p *primitive) withContainers(ctx context.Context, names []string, f func() error) error {
+	if len(names) == 0 {
+		return f()
+	}
+	name, rest := names[0], func() error { return p.withContainers(ctx, names[1:], f) }
+	if p.b.roots[name] != nil || name == "" {
+		return rest()
+	}
+	c := p.s.c
+	if !isContainer(c, name) {
+		var err error
+		c, err = p.b.engine.OpenContainer(ctx, name)
+		if errors.Is(err, define.ErrNotFound) {
+			return rest()
+		}
+		if err != nil {
+			return fmt.Errorf("--from=%s: %w", name, err)
+		}
+		if !isContainer(c, name) {
+			// A few letters that an ID happens to begin with.
+			return errors.Join(c.Close(), rest())
+		}
+	}
+	err := c.View(ctx, func(root *copier.Root) error {
+		if p.b.roots == nil {
+			p.b.roots = map[string]*copier.Root{}
+		}
+		p.b.roots[name] = root
+		return rest()
+	})
+	if c != p.s.c {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// isContainer reports whether a stored container is meant by a name: its
+// whole one, or at least twelve digits of the ID.
+func isContainer(c *builder.Container, name string) bool {
+	return c.ID() != "" && (name == c.Name() || len(name) >= 12 && strings.HasPrefix(c.ID(), name))
 }
 
 // settle ends a step of the cache's: its record is written, and the container

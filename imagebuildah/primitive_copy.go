@@ -94,7 +94,11 @@ func Copy(ctx context.Context, c *builder.Container, o CopyOptions) (*Copied, er
 	if err != nil {
 		return nil, err
 	}
-	done, err := p.copy(ctx, &o, t)
+	var done *Copied
+	err = p.withContainers(ctx, []string{o.From}, func() (err error) {
+		done, err = p.copy(ctx, &o, t)
+		return err
+	})
 	return done, errors.Join(err, p.close())
 }
 
@@ -117,7 +121,7 @@ func (o *CopyOptions) transfer() (*transfer, error) {
 	if o.Link {
 		return nil, fmt.Errorf("--link: a step of its own layer needs a build: %w", define.ErrUnsupported)
 	}
-	t := &transfer{keyword: "COPY", dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, from: o.From}
+	t := &transfer{keyword: "COPY", dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, from: o.From, modTime: o.Timestamp}
 	if o.Dest == "" {
 		t.dest = "."
 	}

@@ -75,7 +75,17 @@ func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, err
 		return nil, err
 	}
 	p.b.opts.Run, p.b.opts.Secrets, p.b.opts.SSH = o.Confinement, o.Secrets, o.SSH
-	done, err := p.run(ctx, &o, mounts)
+	var from []string
+	if mounts != nil {
+		for _, m := range instructions.GetMounts(mounts) {
+			from = append(from, m.From)
+		}
+	}
+	var done *Ran
+	err = p.withContainers(ctx, from, func() (err error) {
+		done, err = p.run(ctx, &o, mounts)
+		return err
+	})
 	return done, errors.Join(err, p.close())
 }
 
