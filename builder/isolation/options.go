@@ -25,8 +25,12 @@ type Options struct {
 	// Terminal asks for a pty as the step's standard three (run -t).
 	Terminal bool
 
-	Network  NetworkMode // "" is host
-	Hostname string      // "" is a short random one
+	Network NetworkMode // "" is host
+	// NetworkNamespace is joined when Network is NetworkJoined. It stays the
+	// caller's.
+	NetworkNamespace *os.File
+
+	Hostname string // "" is a short random one
 	// Hosts are extra lines of /etc/hosts: "name:ip", "name=ip", several
 	// names as "a;b:ip", IPv6 addresses with or without brackets. The address
 	// host-gateway is HostGateway.
@@ -67,6 +71,8 @@ const (
 	NetworkHost NetworkMode = "host"
 	// NetworkNone gives a namespace with a loopback device only.
 	NetworkNone NetworkMode = "none"
+	// NetworkJoined is that of Options.NetworkNamespace.
+	NetworkJoined NetworkMode = "joined"
 )
 
 // Volume is one bind mount: a trusted host path or an open tree.

@@ -45,7 +45,7 @@ func NewSpec(o Options) (*Spec, error) {
 	if o.Network == "" {
 		o.Network = NetworkHost
 	}
-	if o.Network != NetworkHost && o.Network != NetworkNone {
+	if o.Network != NetworkHost && o.Network != NetworkNone && (o.Network != NetworkJoined || o.NetworkNamespace == nil) {
 		return nil, fmt.Errorf("network %q: want host or none: %w", o.Network, define.ErrInvalid)
 	}
 	if err := o.Limits.Check(); err != nil {

@@ -32,8 +32,11 @@ func (s *Spec) namespaces(o *Options) error {
 			list = append(list, specs.LinuxNamespace{Type: n.kind, Path: file})
 		}
 	}
-	if o.Network == NetworkNone {
+	if o.Network != NetworkHost {
 		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	if o.Network == NetworkJoined {
+		s.Joined = Joined{specs.NetworkNamespace: o.NetworkNamespace}
 	}
 	s.Linux.Namespaces = list
 	return s.hostname(o)
@@ -53,7 +56,12 @@ func (m NamespaceMode) parse(kind specs.LinuxNamespaceType) (leaves bool, file s
 			kind, string(m), kind, define.ErrInvalid)
 	}
 	if _, err := os.Stat(string(m)); err != nil {
-		return false, "", fmt.Errorf("%s namespace: %w", kind, err)
+		remedy := ""
+		if strings.HasPrefix(string(m), "/proc/") {
+			// The worker has a /proc of its own.
+			remedy = "; processes outside of strata's pid namespace are not seen: bind the namespace to a file, as ip-netns(8) does"
+		}
+		return false, "", fmt.Errorf("%s namespace: %w%s", kind, err, remedy)
 	}
 	return true, string(m), nil
 }

@@ -1,0 +1,113 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/stratabuild/strata/builder/network/usernet"
+	"github.com/stratabuild/strata/define"
+)
+
+// Options say what network is wanted.
+type Options struct {
+	Mode Mode
+	// Rootless: this process has no rights over the host's network.
+	Rootless bool
+	// Listener is told notes; nil is silence.
+	Listener define.Listener
+	// HostProc is the host's /proc where this process's own shows another pid
+	// namespace; nil is /proc. Kind Process needs it.
+	HostProc *os.File
+}
+
+// Network is a network namespace that steps join. It is safe for concurrent
+// use.
+type Network struct {
+	namespace *os.File
+	dns       []netip.Addr
+	gateway   netip.Addr
+	kind      string
+	closers   []func() error
+}
+
+// Open makes the network. Its errors name what is missing and the remedy, and
+// wrap define.ErrUnsupported where the host is at fault. Kinds Host and None
+// are errors; Default is opened as Private is, and what to do where it fails
+// is the caller's to say.
+func Open(ctx context.Context, o Options) (*Network, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch o.Mode.Kind {
+	case Default, Private:
+		return openPrivate(o)
+	}
+	return nil, fmt.Errorf("network %s: not one to be opened: %w", o.Mode.Kind, define.ErrInvalid)
+}
+
+// Namespace is what steps join. It stays the network's.
+func (n *Network) Namespace() *os.File { return n.namespace }
+
+// DNS are the name servers that the namespace reaches, of the host's choice.
+// None says that the host's own are reached from there as they are.
+func (n *Network) DNS() []netip.Addr { return n.dns }
+
+// Gateway is the address at which the namespace reaches the host; the zero
+// address says that it does not.
+func (n *Network) Gateway() netip.Addr { return n.gateway }
+
+// Kind names how the network was made, for people: "bridge", "user-mode" and
+// so on.
+func (n *Network) Kind() string { return n.kind }
+
+// Close removes the network. Processes in its namespace lose it.
+func (n *Network) Close() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+func (n *Network) onClose(f func() error) { n.closers = append(n.closers, f) }
+
+// openPrivate takes the best there is.
+func openPrivate(o Options) (*Network, error) {
+	return openUser(o)
+}
+
+// openUser makes a namespace with a device that leads to a user-mode stack.
+func openUser(o Options) (*Network, error) {
+	h := lookAtHost()
+	p, err := h.plan()
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDevice(p)
+	if err != nil {
+		return nil, fmt.Errorf("private network: %w", err)
+	}
+	n := &Network{namespace: d.namespace, gateway: p.gateways[0], kind: "user-mode"}
+	n.onClose(d.namespace.Close)
+	so := usernet.Options{
+		FD: d.fd, Tun: d.tun, MAC: stackMAC, PeerMAC: deviceMAC,
+		Gateways: p.gateways, Resolvers: h.resolvers,
+	}
+	for i, g := range p.gateways {
+		so.Peers = append(so.Peers, p.peers[i].Addr())
+		so.Host = append(so.Host, h.reach(g.Is4(), o.Mode.HostLoopback))
+	}
+	s, err := usernet.Open(so) // takes the descriptor
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.onClose(s.Close)
+	if len(h.resolvers) > 0 {
+		n.dns = p.gateways[:1]
+	}
+	return n, nil
+}
