@@ -57,6 +57,8 @@ type Engine struct {
 
 	filesOnce sync.Once
 	files     *store.Workspace // of PrivateDir; nil until it is asked for
+
+	networks networks
 }
 
 // Open opens the store and what goes with it. No registry is contacted and
@@ -83,6 +85,7 @@ func (e *Engine) Close() error {
 	if e.driver != nil {
 		err = e.driver.Close()
 	}
+	err = errors.Join(err, e.networks.close())
 	if e.files != nil {
 		err = errors.Join(err, e.files.Close())
 	}

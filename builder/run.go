@@ -101,6 +101,9 @@ func (c *Container) spec(ctx context.Context, r Run) (*isolation.Spec, error) {
 		return nil, err
 	}
 	o := c.isolationOptions(r)
+	if err := c.engine.joinNetwork(ctx, &o); err != nil {
+		return nil, err
+	}
 	err = withRoot(w.Root(), func(root *copier.Root) error { return c.resolveAccount(root, r, &o) })
 	if err != nil {
 		return nil, err
@@ -142,9 +145,6 @@ func (c *Container) isolationOptions(r Run) isolation.Options {
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,
 		CapAdd: f.CapAdd, CapDrop: f.CapDrop, Ulimits: f.Ulimits, ShmSize: f.ShmSize, Volumes: append(append([]isolation.Volume(nil), f.Volumes...), r.Mounts...),
 		Rootless: c.engine.opts.Rootless, SingleID: c.engine.opts.SingleID,
-	}
-	if o.Network == "" {
-		o.Network = isolation.NetworkHost
 	}
 	if o.Cwd == "" {
 		o.Cwd = c.Image.Config.WorkingDir
