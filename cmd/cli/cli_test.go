@@ -62,7 +62,7 @@ func TestBadUsage(t *testing.T) {
 		"build --zzzzzz":                               "unknown flag --zzzzzz; see strata build --help",
 		"build --build-context x=y .":                  "--build-context is not in this version of strata",
 		"build --no-cache-filter x":                    "--no-cache-filter is not in this version of strata; use --no-cache",
-		"build -m 5 .":                                 "-m is not in this version of strata",
+		"build -D .":                                   "-D is not in this version of strata",
 		"images --transient-store":                     "--transient-store is not in this version of strata",
 		"build a b":                                    "build takes at most one context, got 2 arguments",
 		"build --jobs many":                            `--jobs "many": want a whole number`,

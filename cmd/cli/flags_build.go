@@ -62,6 +62,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&b.allPlatforms, "all-platforms", false, "build for all platforms that the base images have in common")
 	fs.StringVar(&b.manifest, "manifest", "", "add the image to the list of images of this `name` (with several platforms: record their list under it)")
 	b.run.add(cmd)
+	b.run.addHostFiles(cmd)
 	b.time.add(cmd)
 	b.private.add(cmd)
 	b.call.add(cmd)

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type runFlags struct {
 	addHosts                   []string
 	dns, dnsSearch, dnsOptions []string
 	httpProxy                  bool
+	confineFlags
 }
 
 var isolations = []string{"default", "embedded", "oci", "rootless", "chroot"}
@@ -45,6 +47,7 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs.StringSliceVar(&r.dnsSearch, "dns-search", nil, "use this DNS search `domain` in RUN steps")
 	fs.StringSliceVar(&r.dnsOptions, "dns-option", nil, "use this resolver `option` in RUN steps")
 	fs.BoolVar(&r.httpProxy, "http-proxy", true, "pass the proxy variables of this process to RUN steps")
+	r.confineFlags.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("isolation", fixedValues(isolations...))
 	_ = cmd.RegisterFlagCompletionFunc("network", fixedValues("host", "none"))
 }
@@ -98,6 +101,9 @@ func (r *runFlags) options() (imagebuildah.RunOptions, error) {
 		}
 		o.Volumes = append(o.Volumes, volume)
 	}
+	if err := r.confineFlags.options(&o); err != nil {
+		return o, err
+	}
 	return o, checkRun(o)
 }
 
@@ -107,7 +113,8 @@ func checkRun(o imagebuildah.RunOptions) error {
 	_, err := isolation.NewSpec(isolation.Options{
 		Args: []string{"true"}, Cwd: "/", Network: o.Network, Hosts: o.AddHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
 		DNSOptions: o.DNSOptions, CapAdd: o.CapAdd, CapDrop: o.CapDrop, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
-		Volumes: o.Volumes,
+		Volumes: o.Volumes, NoHosts: o.NoHosts, NoHostname: o.NoHostname, Devices: o.Devices, Namespaces: o.Namespaces,
+		Security: o.Security, Limits: o.Limits, Rootless: os.Geteuid() != 0,
 	})
 	return err
 }

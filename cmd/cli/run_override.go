@@ -17,6 +17,8 @@ func overrideRun(defaults, given builder.Confinement, changed func(string) bool)
 	o.Ulimits = slices.Concat(defaults.Ulimits, given.Ulimits)
 	o.AddHosts = slices.Concat(defaults.AddHosts, given.AddHosts)
 	o.Volumes = slices.Concat(defaults.Volumes, given.Volumes)
+	o.Devices = slices.Concat(defaults.Devices, given.Devices)
+	o.GroupAdd = slices.Concat(defaults.GroupAdd, given.GroupAdd)
 	for flag, set := range map[string]func(){
 		"network":     func() { o.Network = given.Network },
 		"shm-size":    func() { o.ShmSize = given.ShmSize },
@@ -27,6 +29,23 @@ func overrideRun(defaults, given builder.Confinement, changed func(string) bool)
 		"hostname":    func() { o.Hostname = given.Hostname },
 		"no-hosts":    func() { o.NoHosts = given.NoHosts },
 		"no-hostname": func() { o.NoHostname = given.NoHostname },
+
+		"pid":          func() { o.Namespaces.PID = given.Namespaces.PID },
+		"ipc":          func() { o.Namespaces.IPC = given.Namespaces.IPC },
+		"uts":          func() { o.Namespaces.UTS = given.Namespaces.UTS },
+		"cgroupns":     func() { o.Namespaces.Cgroup = given.Namespaces.Cgroup },
+		"userns":       func() { o.Namespaces.User = given.Namespaces.User },
+		"security-opt": func() { o.Security = given.Security },
+
+		"memory":        func() { o.Limits.Memory = given.Limits.Memory },
+		"memory-swap":   func() { o.Limits.MemorySwap = given.Limits.MemorySwap },
+		"cpu-shares":    func() { o.Limits.CPUShares = given.Limits.CPUShares },
+		"cpu-period":    func() { o.Limits.CPUPeriod = given.Limits.CPUPeriod },
+		"cpu-quota":     func() { o.Limits.CPUQuota = given.Limits.CPUQuota },
+		"cpuset-cpus":   func() { o.Limits.CPUSetCPUs = given.Limits.CPUSetCPUs },
+		"cpuset-mems":   func() { o.Limits.CPUSetMems = given.Limits.CPUSetMems },
+		"pids-limit":    func() { o.Limits.PIDs = given.Limits.PIDs },
+		"cgroup-parent": func() { o.Limits.Parent = given.Limits.Parent },
 	} {
 		if changed(flag) {
 			set()
