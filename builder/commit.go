@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,6 +28,10 @@ type CommitOptions struct {
 	// so that a build whose steps all come from the cache gives the same
 	// image.
 	Created *time.Time
+	// Prepare, for a stored container, is given a copy of it before the image
+	// is recorded: what it changes, files and configuration, is the image's
+	// alone. May be nil.
+	Prepare func(ctx context.Context, c *Container) error
 	// History is added for open changes that are sealed by Commit.
 	History *image.History
 }
@@ -77,7 +82,19 @@ func (c *Container) commitStored(ctx context.Context, o CommitOptions) (*Committ
 		if now.top, err = c.space.Snapshot(ctx, c.top, c.stored.layerID, o.Layer); err != nil {
 			return nil, err
 		}
-		now.Image.History = append(now.Image.History, commitHistory(o))
+	}
+	if h := commitHistory(o); c.stored.changed || c.stored.note != (LayerNote{}) {
+		h.EmptyLayer = !c.stored.changed
+		if c.stored.note.CreatedBy != "" {
+			h.CreatedBy = c.stored.note.CreatedBy
+		}
+		h.Comment, h.Author = c.stored.note.Comment, c.Image.Author
+		now.Image.History = append(now.Image.History, h)
+	}
+	if o.Prepare != nil {
+		if err := o.Prepare(ctx, now); err != nil {
+			return nil, errors.Join(err, now.Rollback())
+		}
 	}
 	return now.Commit(ctx, o)
 }

@@ -30,6 +30,13 @@ type CreateOptions struct {
 	Script string
 }
 
+// LayerNote is what the history of an image says of the layer that the commit
+// of a stored container makes; "" is the usual text.
+type LayerNote struct {
+	CreatedBy string `json:",omitempty"`
+	Comment   string `json:",omitempty"`
+}
+
 // stored is what a container that outlives the process has besides.
 type stored struct {
 	id, name string
@@ -46,6 +53,8 @@ type stored struct {
 	// changed: the writable layer holds changes that no layer of the chain
 	// has.
 	changed bool
+	// note is what the history will say of the layer that Commit makes.
+	note LayerNote
 	// standIn is a nameless image that stands for the chain while no other
 	// does; "" when the container lies on its base image.
 	standIn define.ImageID
@@ -170,7 +179,7 @@ func (e *Engine) openLocked(ctx context.Context, rec *storage.Container) (*Conta
 	c := &Container{engine: e, ownSpace: true, Image: st.Image, Base: st.Base}
 	c.stored = &stored{
 		id: rec.ID, name: containerTitle(rec), layerID: rec.LayerID, defaults: st.Defaults, settings: st.Settings, script: st.Script,
-		created: st.Created, standIn: st.StandIn,
+		created: st.Created, standIn: st.StandIn, note: st.Note,
 	}
 	if err := c.openChain(ctx, st); err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.stored.name, err)
@@ -232,6 +241,9 @@ func (c *Container) LayerID() string { return c.stored.layerID }
 // Defaults are the stored container's settings for steps; the caller may
 // change them before Save.
 func (c *Container) Defaults() *Confinement { return &c.stored.defaults }
+
+// LayerNote is the stored container's; the caller may change it before Save.
+func (c *Container) LayerNote() *LayerNote { return &c.stored.note }
 
 // Keep ends the working root; the changes stay open in the container, for the
 // next process. Paths of o.Omit that are empty are removed.

@@ -36,7 +36,8 @@ type containerState struct {
 	Top      define.LayerID
 	StandIn  define.ImageID `json:",omitempty"`
 	Defaults Confinement
-	Script   string `json:",omitempty"`
+	Script   string    `json:",omitempty"`
+	Note     LayerNote `json:",omitzero"`
 	Created  time.Time
 }
 
@@ -179,6 +180,7 @@ func (c *Container) state(ctx context.Context) (*containerState, error) {
 	return &containerState{
 		Version: stateVersion, Image: c.Image, Base: c.Base, BaseLayer: base.ID, Top: parent.ID,
 		StandIn: c.stored.standIn, Defaults: c.stored.defaults, Script: c.stored.script, Created: c.stored.created,
+		Note: c.stored.note,
 	}, nil
 }
 

@@ -161,7 +161,7 @@ func ParseConfig(data []byte) (*Image, []digest.Digest, error) {
 		}
 	}
 	img := &Image{
-		Platform: doc.Platform, Created: doc.Created, Author: doc.Author, Config: doc.Config,
+		Platform: doc.Platform, Created: doc.Created, Author: doc.Author, Comment: doc.Comment, Config: doc.Config,
 		History: reconcile(doc.History, len(doc.RootFS.DiffIDs), doc.Created),
 	}
 	return img, doc.RootFS.DiffIDs, nil

@@ -37,6 +37,7 @@ type Encoded struct {
 type document struct {
 	Created *time.Time `json:"created,omitempty"`
 	Author  string     `json:"author,omitempty"`
+	Comment string     `json:"comment,omitempty"`
 	v1.Platform
 	Config  Config    `json:"config"`
 	RootFS  v1.RootFS `json:"rootfs"`
@@ -75,6 +76,11 @@ func (i *Image) Encode(f define.Format, layers []Layer) (*Encoded, error) {
 		Created: utc(i.Created), Author: i.Author, Platform: i.Platform, Config: i.Config,
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: make([]digest.Digest, 0, len(layers))},
 	}
+	if f == define.FormatDocker {
+		doc.Comment = i.Comment
+	} else {
+		doc.Config.Hostname, doc.Config.Domainname = "", ""
+	}
 	man := manifest{
 		SchemaVersion: 2,
 		MediaType:     types.manifest,
@@ -88,7 +94,9 @@ func (i *Image) Encode(f define.Format, layers []Layer) (*Encoded, error) {
 		doc.RootFS.DiffIDs = append(doc.RootFS.DiffIDs, l.DiffID)
 		man.Layers = append(man.Layers, d)
 	}
-	doc.History = reconcile(i.History, len(layers), doc.Created)
+	if !i.OmitHistory {
+		doc.History = reconcile(i.History, len(layers), doc.Created)
+	}
 	for n := range doc.History {
 		doc.History[n].Created = utc(doc.History[n].Created)
 	}

@@ -18,6 +18,9 @@ const MaxDocument = 4 << 20
 // form is the "config" object of an image config.
 type Config struct {
 	v1.ImageConfig
+	// Hostname and Domainname are of Docker's format only.
+	Hostname    string       `json:",omitempty"`
+	Domainname  string       `json:",omitempty"`
 	Healthcheck *Healthcheck `json:",omitempty"`
 	OnBuild     []string     `json:",omitempty"`
 	Shell       []string     `json:",omitempty"`
@@ -41,11 +44,14 @@ type History = v1.History
 // Image is an image before it is encoded. Layers are kept apart: Encode is
 // told of them.
 type Image struct {
-	Platform    define.Platform
-	Created     *time.Time
-	Author      string
-	Config      Config
-	History     []History
+	Platform define.Platform
+	Created  *time.Time
+	Author   string
+	Comment  string // of Docker's format only
+	Config   Config
+	History  []History
+	// OmitHistory leaves the history out of the config.
+	OmitHistory bool
 	Annotations map[string]string
 }
 

@@ -15,13 +15,16 @@ const EnvPrefix = "STRATA_"
 // not set, by "command flag". Libraries read further ones themselves
 // (REGISTRY_AUTH_FILE, DOCKER_CONFIG, STORAGE_DRIVER, CONTAINERS_*, TMPDIR).
 var fallbackEnv = map[string]string{
-	"build format":            "BUILDAH_FORMAT",
-	"build layers":            "BUILDAH_LAYERS",
-	"build isolation":         "BUILDAH_ISOLATION",
-	"build progress":          "BUILDKIT_PROGRESS",
-	"build source-date-epoch": "SOURCE_DATE_EPOCH",
-	"build platform":          "DOCKER_DEFAULT_PLATFORM",
-	"pull platform":           "DOCKER_DEFAULT_PLATFORM",
+	"build format":             "BUILDAH_FORMAT",
+	"commit format":            "BUILDAH_FORMAT",
+	"config add-history":       "BUILDAH_HISTORY",
+	"commit source-date-epoch": "SOURCE_DATE_EPOCH",
+	"build layers":             "BUILDAH_LAYERS",
+	"build isolation":          "BUILDAH_ISOLATION",
+	"build progress":           "BUILDKIT_PROGRESS",
+	"build source-date-epoch":  "SOURCE_DATE_EPOCH",
+	"build platform":           "DOCKER_DEFAULT_PLATFORM",
+	"pull platform":            "DOCKER_DEFAULT_PLATFORM",
 }
 
 // EnvNames returns the variables that stand for a flag, in the order in which

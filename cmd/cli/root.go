@@ -179,7 +179,7 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 		newBuildCommand(a), newImagesCommand(a), newRmiCommand(a), newTagCommand(a), newInspectCommand(a),
 		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newLoginCommand(a), newLogoutCommand(a),
 		newPruneCommand(a), newInfoCommand(a), newVersionCommand(a), newCompletionCommand(a),
-		newFromCommand(a), newRunCommand(a), newRmCommand(a),
+		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
 	)
 	return root
 }
