@@ -15,6 +15,14 @@ const EnvPrefix = "STRATA_"
 // not set, by "command flag". Libraries read further ones themselves
 // (REGISTRY_AUTH_FILE, DOCKER_CONFIG, STORAGE_DRIVER, CONTAINERS_*, TMPDIR).
 var fallbackEnv = map[string]string{
+	"add add-history":          "BUILDAH_HISTORY",
+	"add cached":               EnvPrefix + "CACHED",
+	"add no-cache":             EnvPrefix + "NO_CACHE",
+	"add explain":              EnvPrefix + "EXPLAIN",
+	"copy add-history":         "BUILDAH_HISTORY",
+	"copy cached":              EnvPrefix + "CACHED",
+	"copy no-cache":            EnvPrefix + "NO_CACHE",
+	"copy explain":             EnvPrefix + "EXPLAIN",
 	"build format":             "BUILDAH_FORMAT",
 	"commit format":            "BUILDAH_FORMAT",
 	"config add-history":       "BUILDAH_HISTORY",

@@ -180,6 +180,7 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newLoginCommand(a), newLogoutCommand(a),
 		newPruneCommand(a), newInfoCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
+		newCopyCommand(a), newAddCommand(a),
 	)
 	return root
 }
