@@ -30,7 +30,7 @@ func (m MissingFlag) refusal(spelled string) error {
 }
 
 // Missing returns the flags that are refused, by command and name.
-func Missing() []MissingFlag { return slices.Clone(missingFlags) }
+func Missing() []MissingFlag { return slices.Concat(missingFlags, missingStepFlags) }
 
 // MissingCommands returns the commands of buildah that are refused.
 func MissingCommands() []string { return slices.Clone(missingCommands) }
@@ -44,7 +44,7 @@ func missingShort(command, letter string) (MissingFlag, bool) {
 }
 
 func findMissing(command string, is func(MissingFlag) bool) (MissingFlag, bool) {
-	for _, m := range missingFlags {
+	for _, m := range Missing() {
 		if (m.Command == command || m.Command == "") && is(m) {
 			return m, true
 		}
@@ -66,7 +66,7 @@ func refuseEnv(a *app) error {
 }
 
 var missingCommands = []string{
-	"add", "commit", "config", "containers", "copy", "list", "ls", "manifest", "mkcw", "mount",
+	"containers", "list", "ls", "manifest", "mkcw", "mount",
 	"ps", "rename", "rpc", "source", "umount", "unmount", "unshare", "bake", "buildx",
 }
 

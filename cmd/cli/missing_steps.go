@@ -1,0 +1,32 @@
+package cli
+
+// missingStepFlags are refused by the commands that work on containers.
+var missingStepFlags = []MissingFlag{
+	{Command: "add", Name: "allow-empty-wildcard", From: "buildah"},
+	{Command: "add", Name: "blob-cache", From: "buildah"},
+	{Command: "add", Name: "decryption-key", From: "buildah"},
+	{Command: "add", Name: "link", From: "buildah", Instead: "use ADD --link in a Containerfile"},
+	{Command: "add", Name: "no-follow-symlinks", From: "buildah"},
+	{Command: "add", Name: "remove-signatures", From: "buildah"},
+	{Command: "commit", Name: "blob-cache", From: "buildah"},
+	{Command: "commit", Name: "cw", From: "buildah"},
+	{Command: "commit", Name: "encrypt-layer", From: "buildah"},
+	{Command: "commit", Name: "encryption-key", From: "buildah"},
+	{Command: "commit", Name: "manifest", From: "buildah"},
+	{Command: "commit", Name: "reference-time", From: "buildah", Instead: "use --timestamp"},
+	{Command: "commit", Name: "sbom", From: "buildah"},
+	{Command: "commit", Name: "sbom-image-output", From: "buildah"},
+	{Command: "commit", Name: "sbom-image-purl-output", From: "buildah"},
+	{Command: "commit", Name: "sbom-merge-strategy", From: "buildah"},
+	{Command: "commit", Name: "sbom-output", From: "buildah"},
+	{Command: "commit", Name: "sbom-purl-output", From: "buildah"},
+	{Command: "commit", Name: "sbom-scanner-command", From: "buildah"},
+	{Command: "commit", Name: "sbom-scanner-image", From: "buildah"},
+	{Command: "commit", Name: "sign-by", From: "buildah"},
+	{Command: "copy", Name: "allow-empty-wildcard", From: "buildah"},
+	{Command: "copy", Name: "blob-cache", From: "buildah"},
+	{Command: "copy", Name: "decryption-key", From: "buildah"},
+	{Command: "copy", Name: "link", From: "buildah", Instead: "use COPY --link in a Containerfile"},
+	{Command: "copy", Name: "no-follow-symlinks", From: "buildah"},
+	{Command: "copy", Name: "remove-signatures", From: "buildah"},
+}
