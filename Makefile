@@ -80,6 +80,10 @@ bench: build ## strata beside buildah and plain tools, as a table (some minutes)
 	tests/setup.sh real
 	go run ./tests/bench -strata $(STRATA)
 
+.PHONY: bench-compare
+bench-compare: ## two results of bench side by side: make bench-compare OLD=a.json NEW=b.json
+	go run ./tests/bench -compare $(OLD) $(NEW)
+
 .PHONY: bench-go
 bench-go: ## the Go benchmarks of the parts
 	go test ./... -run '^$$' -bench . -benchmem

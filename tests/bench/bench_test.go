@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var small = scale{steps: 2, files: 150, fileSize: 10, bigSize: 1 << 20, sleep: "0.01"}
+var small = scale{
+	steps: 2, manySteps: 3, files: 150, fileSize: 10, bigSize: 1 << 20, medium: 2, runFiles: 10, images: 2, layers: 2,
+	transfer: 1, blobs: 2, sleep: "0.01",
+}
 
 // Every row works with the yardstick, which needs nothing but the system.
 func TestYardstick(t *testing.T) {
@@ -45,8 +49,14 @@ func TestYardstick(t *testing.T) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Results) != len(rows(small))-1 { // one row has no yardstick
-		t.Errorf("%d results", len(r.Results))
+	want := 0
+	for _, row := range rows(small) {
+		if row.script != "" {
+			want++
+		}
+	}
+	if len(r.Results) != want {
+		t.Errorf("%d results, want %d", len(r.Results), want)
 	}
 	for _, x := range r.Results {
 		if len(x.Seconds) != 2 || x.Median <= 0 || x.RSS <= 0 {
@@ -91,7 +101,7 @@ func TestPrint(t *testing.T) {
 	r := &report{
 		Machine: "m", Runs: 3, Versions: map[string]string{"strata": "1", "buildah": "2", "yardstick": "3"},
 		Results: []result{
-			{Row: "a", Tool: "strata", Median: 0.5, RSS: 40 << 20}, {Row: "a", Tool: "buildah", Median: 5, RSS: 1536 << 10},
+			{Row: "a", Tool: "strata", Median: 0.5, RSS: 40 << 20, CPU: 0.25}, {Row: "a", Tool: "buildah", Median: 5, RSS: 1536 << 10},
 			{Row: "longer", Tool: "strata", Median: 0.25, RSS: 3 << 20}, {Row: "longer", Tool: "yardstick", Median: 0.125},
 		},
 		tools: []string{"strata", "buildah", "yardstick"},
@@ -102,9 +112,9 @@ strata: 1
 buildah: 2
 yardstick: 3
 
-row      strata  buildah  yardstick  buildah / strata  yardstick / strata  strata RSS  buildah RSS  yardstick RSS
-a       0.500 s  5.000 s          -           10.00 x                   -      40 MiB        2 MiB              -
-longer  0.250 s        -    0.125 s                 -              0.50 x       3 MiB            -          0 MiB
+row      strata  buildah  yardstick  buildah / strata  yardstick / strata  strata RSS  buildah RSS  yardstick RSS  strata CPU  buildah CPU  yardstick CPU
+a       0.500 s  5.000 s          -           10.00 x                   -      40 MiB        2 MiB              -     0.250 s      0.000 s              -
+longer  0.250 s        -    0.125 s                 -              0.50 x       3 MiB            -          0 MiB     0.000 s            -        0.000 s
 `
 	var b strings.Builder
 	r.print(&b)
@@ -121,5 +131,55 @@ func TestFlags(t *testing.T) {
 	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"docker"}, dir: t.TempDir(), scale: small}
 	if err := bench(context.Background(), o); err == nil || !strings.Contains(err.Error(), "docker") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files := [2]string{filepath.Join(dir, "old.json"), filepath.Join(dir, "new.json")}
+	for i, seconds := range []float64{2, 1} {
+		r := report{Machine: "m", Results: []result{{Row: "a", Tool: "strata", Median: seconds}, {Row: fmt.Sprint("only", i), Tool: "strata", Median: 1}}}
+		if err := r.write(files[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b strings.Builder
+	if err := compare(&b, files[0], files[1]); err != nil {
+		t.Fatal(err)
+	}
+	const want = `row      tool      old      new  new / old
+a      strata  2.000 s  1.000 s     0.50 x
+only0  strata  1.000 s        -          -
+only1  strata        -  1.000 s          -
+`
+	if b.String() != want {
+		t.Errorf("\n%s", b.String())
+	}
+	if err := compare(&b, files[0], filepath.Join(dir, "none")); err == nil {
+		t.Error("a file that is not there was compared")
+	}
+}
+
+// A full store is one that its tools can read.
+func TestFillStore(t *testing.T) {
+	t.Parallel()
+	testenv.Require(t, testenv.Overlay, testenv.UserNamespaces)
+	binary, err := testenv.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = testenv.RemoveStore(dir) })
+	b := builder{tool: "strata", program: binary}
+	if _, err := output(t.Context(), b.call(dir, "images")); err != nil {
+		t.Fatal(err)
+	}
+	if err := fillStore(filepath.Join(dir, "root"), 3, 2); err != nil {
+		t.Fatal(err)
+	}
+	out, err := output(t.Context(), b.call(dir, "images", "-n"))
+	if err != nil || strings.Count(out, "localhost/filled") != 3 {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/stratabuild/strata/tests/testenv"
+	"golang.org/x/sys/unix"
 )
 
 // freshDisk makes an ext4 file system of its own in a sparse file below dir,
@@ -41,4 +44,28 @@ func freshDisk(ctx context.Context, dir string, gib int) (string, error) {
 		return "", fmt.Errorf("a fresh file system: %w", err)
 	}
 	return point, nil
+}
+
+// written returns the bytes that were written to the disk below dir since it
+// exists, or -1 where the disk is not one of ours: on others, everybody's
+// writes would count. (Linux, Documentation/block/stat.rst: field 7, sectors.)
+func written(dir string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return -1
+	}
+	name := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	if _, err := os.Stat(filepath.Join(name, "loop")); err != nil {
+		return -1
+	}
+	b, err := os.ReadFile(filepath.Join(name, "stat"))
+	f := strings.Fields(string(b))
+	if err != nil || len(f) < 7 {
+		return -1
+	}
+	sectors, err := strconv.ParseInt(f[6], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return sectors * 512
 }

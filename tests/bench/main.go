@@ -2,13 +2,15 @@
 // a shell script that does by hand the least that such a build needs.
 //
 //	go run ./tests/bench [-runs N] [-only REGEXP] [-tools LIST] [-json FILE]
-//	                     [-strata PATH] [-dir DIR] [-disk GIB]
+//	                     [-strata PATH] [-dir DIR] [-disk GIB] [-list]
+//	go run ./tests/bench -compare OLD.json NEW.json
 //
 // All tools get the same Containerfile, context and base image, each has a
 // store of its own below DIR, and their runs alternate. The first run of each
 // is dropped, file systems are synced before each. The table holds medians of
 // wall time of whole processes, and the largest resident set that one process
-// of the tool had (wait4(2); below 8 MiB it shows bench's own). FILE gets
+// of the tool had (wait4(2); below 8 MiB it shows bench's own), processor
+// time, and what went to the disk where bench has a disk of its own. FILE gets
 // every run.
 //
 // DIR must have some 16 GiB free. ext4 needs a millisecond and more to make a
@@ -54,18 +56,31 @@ func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 5, "timed runs of each row and tool")
 	only := flag.String("only", "", "rows to run, as a regular expression over their names")
-	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time")
+	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time, of strata, buildah, podman, yardstick")
 	flag.StringVar(&o.json, "json", "", "write all results to this file")
 	flag.StringVar(&o.strata, "strata", "", "the strata binary (default: built from this checkout)")
 	flag.StringVar(&o.dir, "dir", "", "where contexts and stores lie (default: the temporary directory)")
 	flag.IntVar(&o.disk, "disk", 32, "as root: run on a fresh ext4 of that many GiB in a file below DIR; 0: in DIR itself")
+	list := flag.Bool("list", false, "print the rows' names and end")
+	pair := flag.Bool("compare", false, "compare two files of -json: OLD NEW")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	o.scale = full
 	o.tools = strings.Split(*tools, ",")
 	var err error
-	if o.only, err = regexp.Compile(*only); err == nil {
+	o.only, err = regexp.Compile(*only)
+	switch {
+	case err != nil:
+	case *pair && flag.NArg() != 2:
+		err = errors.New("-compare wants two files, OLD and NEW")
+	case *pair:
+		err = compare(os.Stdout, flag.Arg(0), flag.Arg(1))
+	case *list:
+		for _, r := range rows(full) {
+			fmt.Println(r.name)
+		}
+	default:
 		err = bench(ctx, o)
 	}
 	if err != nil {

@@ -16,6 +16,9 @@ import (
 type measurement struct {
 	Seconds float64
 	RSS     int64 // bytes: the largest of any process that was waited for
+	CPU     float64
+	// Written is what went to the disk, in bytes, when that can be told.
+	Written int64
 	Exit    int
 }
 
@@ -79,6 +82,7 @@ func measureMain(args []string) {
 	m.Exit = state.ExitCode()
 	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
 		m.RSS = usage.Maxrss << 10
+		m.CPU = (state.UserTime() + state.SystemTime()).Seconds()
 	}
 	if err := json.NewEncoder(answer).Encode(m); err != nil {
 		os.Exit(1)

@@ -18,10 +18,23 @@ type result struct {
 	Seconds []float64 `json:"seconds"`
 	Median  float64   `json:"median"`
 	RSS     int64     `json:"maxRSS"` // bytes
+	// CPU and Written are medians: seconds of processor time of the processes
+	// that were waited for, and bytes that went to the disk (0: not known).
+	CPU     float64 `json:"cpuSeconds"`
+	Written int64   `json:"bytesWritten,omitempty"`
+
+	cpu, written []float64
+}
+
+func (r *result) add(m measurement) {
+	r.Seconds = append(r.Seconds, m.Seconds)
+	r.RSS = max(r.RSS, m.RSS)
+	r.cpu = append(r.cpu, m.CPU)
+	r.written = append(r.written, float64(m.Written))
 }
 
 func (r result) summed() result {
-	r.Median = median(r.Seconds)
+	r.Median, r.CPU, r.Written = median(r.Seconds), median(r.cpu), int64(median(r.written))
 	return r
 }
 
@@ -89,6 +102,14 @@ func (r *report) head() []string {
 	for _, t := range r.tools {
 		head = append(head, t+" RSS")
 	}
+	for _, t := range r.tools {
+		head = append(head, t+" CPU")
+	}
+	if r.disk() {
+		for _, t := range r.tools {
+			head = append(head, t+" written")
+		}
+	}
 	return head
 }
 
@@ -109,7 +130,20 @@ func (r *report) line(row string) []string {
 	for _, t := range r.tools {
 		line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%d MiB", (x.RSS+1<<19)>>20) }))
 	}
+	for _, t := range r.tools {
+		line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%.3f s", x.CPU) }))
+	}
+	if r.disk() {
+		for _, t := range r.tools {
+			line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%d MiB", (x.Written+1<<19)>>20) }))
+		}
+	}
 	return line
+}
+
+// disk reports whether it is known what went to the disk.
+func (r *report) disk() bool {
+	return slices.ContainsFunc(r.Results, func(x result) bool { return x.Written > 0 })
 }
 
 func (r *report) cell(row, tool string, f func(result) string) string {

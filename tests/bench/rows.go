@@ -6,20 +6,32 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // scale is how much the rows do; the smoke test does less.
 type scale struct {
-	steps    int
-	files    int
-	fileSize int64
-	bigSize  int64
-	sleep    string
+	steps     int // of a usual Containerfile
+	manySteps int // of a long one, and so many layers
+	files     int
+	fileSize  int64
+	bigSize   int64
+	medium    int // files of 1 MiB
+	runFiles  int // files that a RUN makes
+	images    int // in a full store
+	layers    int // of each of them
+	transfer  int // MiB that are pushed and pulled
+	blobs     int // layers that are pushed and pulled
+	sleep     string
 }
 
-var full = scale{steps: 20, files: 20_000, fileSize: 4 << 10, bigSize: 1 << 30, sleep: "1"}
+var full = scale{
+	steps: 20, manySteps: 200, files: 20_000, fileSize: 4 << 10, bigSize: 1 << 30, medium: 200, runFiles: 30_000,
+	images: 1000, layers: 20, transfer: 300, blobs: 50, sleep: "1",
+}
 
 // row is one line of the table.
 type row struct {
@@ -32,6 +44,18 @@ type row struct {
 	change func(dir string, run int) error
 	// fresh gives each run a store of its own, where layers are large.
 	fresh bool
+	// Rows that are no build: what the builders are called with (args), or a
+	// script of theirs (timed) with B, a function that calls the builder with
+	// its options. once runs after the store was made, before runs ahead of
+	// every timed run; neither is timed. All see $CONTEXT, $N (a number of
+	// the run's own), $DIR (a directory of the tool's own) and $REGISTRY.
+	args         []string
+	timed        string
+	once, before string
+	// store fills the tool's store, where commands would take too long.
+	store func(dir string) error
+	// registry: one on loopback is started, empty, for each tool.
+	registry bool
 	// script is the yardstick's, run by sh in a directory of its own with
 	// $BASE (the base image's files), $CONTEXT and $OVERLAY (mount options
 	// that this user needs); "" when there is none.
@@ -39,38 +63,34 @@ type row struct {
 }
 
 func rows(s scale) []row {
-	copyFiles := func(dir string) error {
-		return errors.Join(makeFiles(filepath.Join(dir, "src"), s), containerfile(dir, "COPY src /src"))
+	return slices.Concat(stepRows(s), copyRows(s), commandRows(s), storeRows(s), transferRows(s))
+}
+
+func stepRows(s scale) []row {
+	list := []row{}
+	for _, n := range []int{s.steps, s.manySteps} {
+		steps := func(dir string) error { return containerfile(dir, runSteps(n)...) }
+		list = append(list,
+			row{
+				name: fmt.Sprintf("%d RUN echo, no cache", n), context: steps,
+				script: fmt.Sprintf("steps=%d\n%s", n, stepScript),
+			},
+			row{name: fmt.Sprintf("%d RUN echo, cached", n), context: steps, cached: true},
+		)
 	}
-	return []row{
-		{
-			name:    fmt.Sprintf("%d RUN echo, no cache", s.steps),
-			context: func(dir string) error { return containerfile(dir, runSteps(s)...) },
-			script:  fmt.Sprintf("steps=%d\n%s", s.steps, stepScript),
+	make30k := fmt.Sprintf("RUN i=0; mkdir /f; while [ $i -lt %d ]; do echo $i >/f/$i; i=$((i+1)); done", s.runFiles)
+	return append(list,
+		row{
+			name:    fmt.Sprintf("RUN makes %d files, no cache", s.runFiles),
+			context: func(dir string) error { return containerfile(dir, make30k) },
+			script:  fmt.Sprintf("files=%d\n%s", s.runFiles, makeScript),
 		},
-		{
-			name:    fmt.Sprintf("%d RUN echo, cached", s.steps),
-			context: func(dir string) error { return containerfile(dir, runSteps(s)...) },
-			cached:  true,
+		row{
+			name: fmt.Sprintf("RUN deletes %d files", s.runFiles), cached: true,
+			context: func(dir string) error { return containerfile(dir, make30k, "ARG N", "RUN rm -r /f && echo $N >/n") },
+			args:    []string{"build", "--build-arg", "N=$N", "-t", "localhost/bench", "$CONTEXT"},
 		},
-		{name: fmt.Sprintf("COPY %d files, no cache", s.files), context: copyFiles, fresh: true, script: copyScript},
-		{name: fmt.Sprintf("COPY %d files, cached", s.files), context: copyFiles, cached: true, script: statScript},
-		{
-			name: fmt.Sprintf("COPY %d files, 1 changed", s.files), context: copyFiles, cached: true, script: copyScript,
-			change: func(dir string, run int) error {
-				return os.WriteFile(filepath.Join(dir, "src", "d000", "f00000"), fmt.Appendf(nil, "run %d\n", run), 0o644)
-			},
-		},
-		{
-			name: fmt.Sprintf("COPY 1 file of %d MiB, no cache", s.bigSize>>20), fresh: true, script: copyScript,
-			context: func(dir string) error {
-				if err := os.MkdirAll(filepath.Join(dir, "src"), 0o755); err != nil {
-					return err
-				}
-				return errors.Join(makeFile(filepath.Join(dir, "src", "big"), s.bigSize, 1), containerfile(dir, "COPY src /src"))
-			},
-		},
-		{
+		row{
 			name: "4 stages of sleep " + s.sleep + ", no cache",
 			context: func(dir string) error {
 				var text strings.Builder
@@ -85,11 +105,71 @@ func rows(s scale) []row {
 			},
 			script: fmt.Sprintf("sleep=%s\n%s", s.sleep, stageScript),
 		},
+		row{
+			name:    fmt.Sprintf("10 builds of %d RUN echo at once", s.steps),
+			context: func(dir string) error { return containerfile(dir, runSteps(s.steps)...) },
+			timed: `for i in 0 1 2 3 4 5 6 7 8 9; do
+	B build $LAYERS --no-cache -q -t localhost/bench$i -f "$CONTEXT/Containerfile" "$CONTEXT" >"$DIR/out$i" 2>&1 &
+	pids="$pids $!"
+done
+for p in $pids; do wait "$p"; done`,
+			script: fmt.Sprintf("steps=%d\nfor build in 0 1 2 3 4 5 6 7 8 9; do (\nmkdir b$build; cd b$build\n%s) & done; wait\n", s.steps, stepScript),
+		},
+	)
+}
+
+func copyRows(s scale) []row {
+	copyFiles := func(dir string) error {
+		return errors.Join(makeFiles(filepath.Join(dir, "src"), s), containerfile(dir, "COPY src /src"))
+	}
+	return []row{
+		{name: fmt.Sprintf("COPY %d files, no cache", s.files), context: copyFiles, fresh: true, script: copyScript},
+		{name: fmt.Sprintf("COPY %d files, cached", s.files), context: copyFiles, cached: true, script: statScript},
+		{
+			name: fmt.Sprintf("COPY %d files, 1 changed", s.files), context: copyFiles, cached: true, script: copyScript,
+			change: func(dir string, run int) error {
+				return os.WriteFile(filepath.Join(dir, "src", "d000", "f00000"), fmt.Appendf(nil, "run %d\n", run), 0o644)
+			},
+		},
+		{
+			name: fmt.Sprintf("COPY %d files of 1 MiB, no cache", s.medium), fresh: true, script: copyScript,
+			context: func(dir string) error {
+				return errors.Join(makeFiles(filepath.Join(dir, "src"), scale{files: s.medium, fileSize: 1 << 20}), containerfile(dir, "COPY src /src"))
+			},
+		},
+		{
+			name: fmt.Sprintf("COPY 1 file of %d MiB, no cache", s.bigSize>>20), fresh: true, script: copyScript,
+			context: func(dir string) error {
+				if err := os.MkdirAll(filepath.Join(dir, "src"), 0o755); err != nil {
+					return err
+				}
+				return errors.Join(makeFile(filepath.Join(dir, "src", "big"), s.bigSize, 1), containerfile(dir, "COPY src /src"))
+			},
+		},
+		{
+			name: "COPY a source tree, no cache", fresh: true, script: copyScript,
+			context: func(dir string) error { return errors.Join(sourceTree(dir, s), containerfile(dir, "COPY src /src")) },
+		},
+		{
+			name: "COPY a source tree, cached", cached: true, script: statScript,
+			context: func(dir string) error { return errors.Join(sourceTree(dir, s), containerfile(dir, "COPY src /src")) },
+		},
 	}
 }
 
-func runSteps(s scale) []string {
-	steps := make([]string, s.steps)
+// sourceTree copies a real tree: a module of this project's dependencies with
+// many files. Where the module cache lacks it, made files stand for it.
+func sourceTree(dir string, s scale) error {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
+	from := strings.TrimSpace(string(out))
+	if err != nil || from == "" || s.files < 1000 {
+		return makeFiles(filepath.Join(dir, "src"), scale{files: min(s.files, 600), fileSize: 16 << 10})
+	}
+	return os.CopyFS(filepath.Join(dir, "src"), os.DirFS(filepath.Dir(from)))
+}
+
+func runSteps(n int) []string {
+	steps := make([]string, n)
 	for i := range steps {
 		steps[i] = fmt.Sprintf("RUN echo %d >/step%d", i+1, i+1)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
+	"github.com/stratabuild/strata/builder/transport/registrytest"
 	"github.com/stratabuild/strata/tests/testenv"
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,7 @@ type session struct {
 	busybox string
 	tools   []tool
 	dirs    int // made so far
+	runs    int // begun so far
 }
 
 func (s *session) say(format string, args ...any) {
@@ -30,6 +33,7 @@ type lane struct {
 	tool   tool
 	dir    string
 	runs   int // of this store
+	server *registrytest.Registry
 	result result
 }
 
@@ -47,9 +51,13 @@ func (s *session) row(ctx context.Context, r row) (results []result, err error) 
 	for _, t := range s.tools {
 		l := &lane{tool: t, result: result{Row: r.name, Tool: t.name()}}
 		lanes = append(lanes, l)
-		if err := s.newStore(ctx, l); err != nil {
-			return nil, err
+		if cmd, err := t.command(r, place{dir: s.work}); err != nil || cmd == nil {
+			continue
 		}
+		if err := s.newStore(ctx, r, l, contextDir); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.name(), err)
+		}
+		defer l.close()
 	}
 	// Run 0 warms up: the caches of the kernel, and of the tool in cached rows.
 	for run := 0; run <= s.o.runs; run++ {
@@ -74,21 +82,63 @@ func (s *session) newDir(name string) (string, error) {
 	return dir, os.Mkdir(dir, 0o755)
 }
 
-func (s *session) newStore(ctx context.Context, l *lane) (err error) {
+// newStore makes what the tool's runs begin with.
+func (s *session) newStore(ctx context.Context, r row, l *lane, contextDir string) (err error) {
 	if l.dir, err = s.newDir(l.tool.name()); err != nil {
 		return err
 	}
 	l.runs = 0
-	return l.tool.prepare(ctx, l.dir)
+	if err := l.tool.prepare(ctx, l.dir); err != nil {
+		return err
+	}
+	l.close()
+	if r.registry {
+		if l.server, err = registrytest.New(registrytest.Options{}); err != nil {
+			return err
+		}
+	}
+	once := l.tool.script(r.once, s.place(l, contextDir))
+	if once == nil {
+		return nil
+	}
+	if r.store != nil {
+		if err := r.store(l.dir); err != nil {
+			return err
+		}
+	}
+	if r.once == "" {
+		return nil
+	}
+	_, err = output(ctx, once)
+	return err
+}
+
+func (l *lane) close() {
+	if l.server != nil {
+		l.server.Close()
+		l.server = nil
+	}
+}
+
+func (s *session) place(l *lane, contextDir string) place {
+	s.runs++
+	p := place{dir: l.dir, context: contextDir, n: s.runs, run: l.runs}
+	if l.server != nil {
+		p.registry = l.server.Host()
+	}
+	return p
 }
 
 func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, run int) error {
+	if l.dir == "" {
+		return nil // not for this tool
+	}
 	if r.fresh && run > 0 {
 		// Few files, but large ones: these are not kept.
 		if err := testenv.RemoveStore(l.dir); err != nil {
 			return err
 		}
-		if err := s.newStore(ctx, l); err != nil {
+		if err := s.newStore(ctx, r, l, contextDir); err != nil {
 			return err
 		}
 	}
@@ -98,13 +148,18 @@ func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, ru
 			return err
 		}
 	}
-	cmd, err := l.tool.build(r, l.dir, contextDir, l.runs)
+	p := s.place(l, contextDir)
+	if before := l.tool.script(r.before, p); before != nil && r.before != "" {
+		if _, err := output(ctx, before); err != nil {
+			return err
+		}
+	}
+	cmd, err := l.tool.command(r, p)
 	if err != nil || cmd == nil {
 		return err
 	}
 	l.runs++
-	syncDir(s.work)
-	m, err := measure(ctx, cmd)
+	m, err := s.measured(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -112,9 +167,21 @@ func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, ru
 		return nil
 	}
 	s.say("  %-10s %8.3f s  %4d MiB", l.tool.name(), m.Seconds, m.RSS>>20)
-	l.result.Seconds = append(l.result.Seconds, m.Seconds)
-	l.result.RSS = max(l.result.RSS, m.RSS)
+	l.result.add(m)
 	return nil
+}
+
+// measured runs the command between two syncs; what is written up to the
+// second is the command's, as far as the disk is ours alone.
+func (s *session) measured(ctx context.Context, cmd *exec.Cmd) (measurement, error) {
+	syncDir(s.work)
+	before := written(s.work)
+	m, err := measure(ctx, cmd)
+	if err == nil && before >= 0 {
+		syncDir(s.work)
+		m.Written = written(s.work) - before
+	}
+	return m, err
 }
 
 func (l *lane) index(tools []tool) int {

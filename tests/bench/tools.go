@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/stratabuild/strata/tests/baseimage"
@@ -20,9 +21,33 @@ type tool interface {
 	version(ctx context.Context) string
 	// prepare makes the store below dir with the base image in it.
 	prepare(ctx context.Context, dir string) error
-	// build is the command that is timed, or nil when the row is not for
-	// this tool. run numbers the calls for one store.
-	build(r row, dir, contextDir string, run int) (*exec.Cmd, error)
+	// command is what is timed, or nil when the row is not for this tool.
+	command(r row, p place) (*exec.Cmd, error)
+	// script is a row's preparation; nil where the tool needs none.
+	script(text string, p place) *exec.Cmd
+}
+
+// place says where a run happens.
+type place struct {
+	dir, context, registry string
+	// n is the number of the run, for names that must differ; run counts the
+	// runs in this store.
+	n, run int
+}
+
+func (p place) variables() []string {
+	return []string{"CONTEXT=" + p.context, "DIR=" + p.dir, "REGISTRY=" + p.registry, fmt.Sprintf("N=%d", p.n)}
+}
+
+func (p place) expand(word string) string {
+	return os.Expand(word, func(name string) string {
+		for _, v := range p.variables() {
+			if key, value, _ := strings.Cut(v, "="); key == name {
+				return value
+			}
+		}
+		return "$" + name
+	})
 }
 
 // findTools keeps the tools that can be used, and says of others why not.
@@ -39,6 +64,10 @@ func (s *session) findTools(ctx context.Context) error {
 				}
 			}
 			t = builder{tool: "strata", program: path, base: s.base}
+		case "podman":
+			if err = errors.Join(testenv.Root(), testenv.Runtime("runc")(), testenv.Tool("podman")()); err == nil {
+				t, err = newPodman(s)
+			}
 		case "buildah":
 			if err = errors.Join(testenv.Root(), testenv.Runtime("runc")(), testenv.Tool("buildah")()); err == nil {
 				t, err = newBuildah(s)
@@ -48,7 +77,7 @@ func (s *session) findTools(ctx context.Context) error {
 				t, err = newYardstick(ctx, s)
 			}
 		default:
-			return fmt.Errorf("-tools %s: want strata, buildah or yardstick", name)
+			return fmt.Errorf("-tools %s: want strata, buildah, podman or yardstick", name)
 		}
 		if err != nil {
 			s.say("%s is left out: %v", name, err)
@@ -62,24 +91,35 @@ func (s *session) findTools(ctx context.Context) error {
 	return nil
 }
 
-// builder is strata, or buildah, which is called in the same way.
+// builder is strata, or another that is called in the same way.
 type builder struct {
 	tool, program string
-	base          string // the base image's layout
-	flags         []string
+	base          string   // the base image's layout
+	global        []string // before each command
+	flags         []string // of build
 	env           []string
 }
 
-func newBuildah(s *session) (builder, error) {
-	// Where rlimits cannot be raised, runc fails on the limits that buildah
-	// asks for by default.
+// otherBuilder is one of the peers. Where rlimits cannot be raised, runc fails
+// on the limits that they ask for by default.
+func otherBuilder(s *session, tool string) (builder, error) {
 	conf := filepath.Join(s.work, "containers.conf")
-	text := "[containers]\ndefault_ulimits = [\"nofile=1024:20000\", \"nproc=1000:1000\"]\n"
-	return builder{
-		tool: "buildah", program: "buildah", base: s.base,
-		flags: []string{"--layers", "--runtime", "runc", "--network", "host"},
-		env:   []string{"CONTAINERS_CONF=" + conf},
-	}, os.WriteFile(conf, []byte(text), 0o600)
+	text := "[containers]\ndefault_ulimits = [\"nofile=1024:20000\", \"nproc=1000:1000\"]\n[engine]\nruntime = \"runc\"\n"
+	b := builder{tool: tool, program: tool, base: s.base, env: []string{"CONTAINERS_CONF=" + conf, "BUILDAH_RUNTIME=runc"}}
+	return b, os.WriteFile(conf, []byte(text), 0o600)
+}
+
+func newBuildah(s *session) (builder, error) {
+	b, err := otherBuilder(s, "buildah")
+	b.flags = []string{"--layers", "--runtime", "runc", "--network", "host"}
+	return b, err
+}
+
+func newPodman(s *session) (builder, error) {
+	b, err := otherBuilder(s, "podman")
+	b.global = []string{"--runtime", "runc", "--cgroup-manager", "cgroupfs"}
+	b.flags = []string{"--layers", "--network", "host"}
+	return b, err
 }
 
 func (b builder) name() string { return b.tool }
@@ -92,29 +132,61 @@ func (b builder) version(ctx context.Context) string {
 	return strings.TrimSpace(string(out))
 }
 
-func (b builder) command(dir string, args ...string) *exec.Cmd {
-	global := []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "overlay"}
-	cmd := exec.Command(b.program, append(global, args...)...)
+// words is the program with its global options.
+func (b builder) words(dir string) []string {
+	return slices.Concat([]string{b.program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "overlay"}, b.global)
+}
+
+func (b builder) call(dir string, args ...string) *exec.Cmd {
+	words := append(b.words(dir), args...)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), b.env...)
 	return cmd
 }
 
 func (b builder) prepare(ctx context.Context, dir string) error {
-	out, err := output(ctx, b.command(dir, "pull", "-q", "oci:"+b.base+":"+baseimage.Ref))
+	out, err := output(ctx, b.call(dir, "pull", "-q", "oci:"+b.base+":"+baseimage.Ref))
 	if err != nil {
 		return err
 	}
-	_, err = output(ctx, b.command(dir, "tag", strings.TrimSpace(out), baseName))
+	_, err = output(ctx, b.call(dir, "tag", strings.TrimSpace(out), baseName))
 	return err
 }
 
-func (b builder) build(r row, dir, contextDir string, _ int) (*exec.Cmd, error) {
+func (b builder) command(r row, p place) (*exec.Cmd, error) {
+	switch {
+	case r.timed != "":
+		return b.script(r.timed, p), nil
+	case r.args != nil && b.tool == "podman":
+		return nil, nil // its commands mean containers of another kind
+	case r.args != nil:
+		args := make([]string, len(r.args))
+		for i, a := range r.args {
+			args[i] = p.expand(a)
+		}
+		if args[0] == "build" {
+			args = slices.Concat(args[:1], b.flags, args[1:])
+		}
+		return b.call(p.dir, args...), nil
+	}
 	args := append([]string{"build"}, b.flags...)
 	if !r.cached {
 		args = append(args, "--no-cache")
 	}
-	args = append(args, "--jobs", "4", "-t", "localhost/bench", "-f", filepath.Join(contextDir, "Containerfile"), contextDir)
-	return b.command(dir, args...), nil
+	args = append(args, "--jobs", "4", "-t", "localhost/bench", "-f", filepath.Join(p.context, "Containerfile"), p.context)
+	return b.call(p.dir, args...), nil
+}
+
+// script runs text with B, which calls the builder, and LAYERS, what build
+// needs besides.
+func (b builder) script(text string, p place) *exec.Cmd {
+	call := ""
+	for _, w := range b.words(p.dir) {
+		call += "'" + w + "' "
+	}
+	cmd := exec.Command("sh", "-ec", "B() { "+call+"\"$@\"; }\n"+text)
+	cmd.Env = slices.Concat(os.Environ(), b.env, p.variables(), []string{"LAYERS=" + strings.Join(b.flags, " ")})
+	return cmd
 }
 
 // yardstick is a script for each row.
@@ -144,17 +216,19 @@ func (y yardstick) version(context.Context) string {
 }
 func (y yardstick) prepare(context.Context, string) error { return nil }
 
-func (y yardstick) build(r row, dir, contextDir string, run int) (*exec.Cmd, error) {
+func (y yardstick) script(string, place) *exec.Cmd { return nil }
+
+func (y yardstick) command(r row, p place) (*exec.Cmd, error) {
 	if r.script == "" {
 		return nil, nil
 	}
-	scratch := filepath.Join(dir, fmt.Sprintf("run%d", run))
+	scratch := filepath.Join(p.dir, fmt.Sprintf("run%d", p.run))
 	if err := os.MkdirAll(scratch, 0o755); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("sh", "-c", r.script)
 	cmd.Dir = scratch
-	cmd.Env = append(os.Environ(), "BASE="+y.files, "CONTEXT="+contextDir, "UNSHARE=", "OVERLAY=")
+	cmd.Env = append(os.Environ(), "BASE="+y.files, "CONTEXT="+p.context, "UNSHARE=", "OVERLAY=")
 	if os.Geteuid() != 0 {
 		cmd.Env = append(cmd.Env, "UNSHARE=--user --map-root-user", "OVERLAY=,userxattr")
 	}

@@ -16,6 +16,15 @@ while [ $i -le $steps ]; do
 done
 `
 
+// makeScript: one step that makes many files.
+const makeScript = `set -e
+mkdir upper work root
+unshare $UNSHARE --mount sh -c 'mount -t overlay overlay -o "$1" root && exec chroot root /bin/sh -c "$2"' sh \
+	"lowerdir=$BASE,upperdir=upper,workdir=work$OVERLAY" \
+	"i=0; mkdir /f; while [ \$i -lt $files ]; do echo \$i >/f/\$i; i=\$((i+1)); done"
+tar -c -C upper . | sha256sum >digest
+`
+
 // copyScript: a copy and a digest of its tar stream.
 const copyScript = `set -e
 mkdir upper

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// storeRows are what costs something where much is stored.
+func storeRows(s scale) []row {
+	none := func(string) error { return nil }
+	fill := func(dir string) error { return fillStore(filepath.Join(dir, "root"), s.images, s.layers) }
+	steps := func(dir string) error { return containerfile(dir, runSteps(s.steps)...) }
+	in := fmt.Sprintf(" among %d images of %d layers", s.images, s.layers)
+	return []row{
+		{name: "images" + in, context: none, store: fill, args: []string{"images", "-q"}},
+		{name: fmt.Sprintf("%d RUN echo, cached,", s.steps) + in, context: steps, store: fill, cached: true},
+		{name: fmt.Sprintf("%d RUN echo, no cache,", s.steps) + in, context: steps, store: fill},
+		{name: "inspect", context: none, args: []string{"inspect", "--type", "image", baseName}},
+		{name: "rmi", context: none, before: "B tag " + baseName + " localhost/name$N", args: []string{"rmi", "localhost/name$N"}},
+		layersRow(127), layersRow(400),
+	}
+}
+
+// layersRow adds a step to an image of n layers.
+func layersRow(n int) row {
+	return row{
+		name: fmt.Sprintf("RUN on %d layers", n), cached: true,
+		context: func(dir string) error {
+			return containerfile(dir, append(runSteps(n-2), "ARG N", "RUN echo $N >/n")...)
+		},
+		args: []string{"build", "--build-arg", "N=$N", "-t", "localhost/bench", "$CONTEXT"},
+	}
+}
+
+// fillStore writes the records of images into a store of the overlay driver,
+// as so many pulls would leave them; their layers are empty directories. There
+// is no way to make them that does not take an hour.
+func fillStore(root string, images, layers int) error {
+	when := time.Unix(1_600_000_000, 0).UTC().Format(time.RFC3339Nano)
+	imageFile, layerFile := filepath.Join(root, "overlay-images", "images.json"), filepath.Join(root, "overlay-layers", "layers.json")
+	var imageList, layerList []map[string]any
+	if err := errors.Join(readList(imageFile, &imageList), readList(layerFile, &layerList)); err != nil {
+		return err
+	}
+	for i := range images {
+		parent, diffs := "", []string{}
+		for l := range layers {
+			id := sum(fmt.Sprintf("layer %d %d", i, l))
+			layer := map[string]any{
+				"id": id, "created": when, "compressed-size": 1024, "diff-digest": "sha256:" + id, "diff-size": 1024,
+				"uidset": []int{0}, "gidset": []int{0},
+			}
+			if parent != "" {
+				layer["parent"] = parent
+			}
+			layerList = append(layerList, layer)
+			parent = id
+			diffs = append(diffs, "sha256:"+id)
+			if err := fakeLayer(root, id); err != nil {
+				return err
+			}
+		}
+		record, err := fakeImage(root, i, parent, when, diffs)
+		if err != nil {
+			return err
+		}
+		imageList = append(imageList, record)
+	}
+	return errors.Join(writeList(imageFile, imageList), writeList(layerFile, layerList))
+}
+
+// bigDataFile is the name of a file of an image: containers/storage writes a
+// key that is no plain word in base64.
+func bigDataFile(key string) string { return "=" + base64.StdEncoding.EncodeToString([]byte(key)) }
+
+func sum(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+// fakeLayer makes the directories that the driver wants to see.
+func fakeLayer(root, id string) error {
+	dir, link := filepath.Join(root, "overlay", id), id[:26]
+	return errors.Join(
+		os.MkdirAll(filepath.Join(dir, "diff"), 0o755),
+		os.WriteFile(filepath.Join(dir, "link"), []byte(link), 0o644),
+		os.Symlink(filepath.Join("..", id, "diff"), filepath.Join(root, "overlay", "l", link)),
+	)
+}
+
+// fakeImage writes config and manifest, and returns the record.
+func fakeImage(root string, i int, top, when string, diffs []string) (map[string]any, error) {
+	config, err := json.Marshal(map[string]any{
+		"created": when, "architecture": "amd64", "os": "linux", "config": map[string]any{"Labels": map[string]string{"n": fmt.Sprint(i)}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
+	})
+	if err != nil {
+		return nil, err
+	}
+	id := sum(string(config))
+	blobs := []map[string]any{}
+	for _, d := range diffs {
+		blobs = append(blobs, map[string]any{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": d, "size": 1024})
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": blobs,
+		"config": map[string]any{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + id, "size": len(config)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(root, "overlay-images", id)
+	key := "sha256:" + id
+	err = errors.Join(os.MkdirAll(dir, 0o700),
+		os.WriteFile(filepath.Join(dir, bigDataFile(key)), config, 0o600),
+		os.WriteFile(filepath.Join(dir, "manifest"), manifest, 0o600))
+	return map[string]any{
+		"id": id, "digest": "sha256:" + sum(string(manifest)), "names": []string{fmt.Sprintf("localhost/filled%d:latest", i)},
+		"layer": top, "created": when, "big-data-names": []string{key, "manifest"},
+		"big-data-sizes":   map[string]int{key: len(config), "manifest": len(manifest)},
+		"big-data-digests": map[string]string{key: key, "manifest": "sha256:" + sum(string(manifest))},
+	}, err
+}
+
+func readList(file string, list any) error {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, json.Unmarshal(b, list))
+}
+
+func writeList(file string, list any) error {
+	b, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o600)
+}
