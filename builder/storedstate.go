@@ -36,6 +36,7 @@ type containerState struct {
 	Top      define.LayerID
 	StandIn  define.ImageID `json:",omitempty"`
 	Defaults Confinement
+	Settings Settings
 	Script   string    `json:",omitempty"`
 	Note     LayerNote `json:",omitzero"`
 	Created  time.Time
@@ -179,7 +180,7 @@ func (c *Container) state(ctx context.Context) (*containerState, error) {
 	}
 	return &containerState{
 		Version: stateVersion, Image: c.Image, Base: c.Base, BaseLayer: base.ID, Top: parent.ID,
-		StandIn: c.stored.standIn, Defaults: c.stored.defaults, Script: c.stored.script, Created: c.stored.created,
+		StandIn: c.stored.standIn, Defaults: c.stored.defaults, Settings: c.stored.settings, Script: c.stored.script, Created: c.stored.created,
 		Note: c.stored.note,
 	}, nil
 }
