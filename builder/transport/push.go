@@ -53,6 +53,13 @@ func (c *Client) Push(ctx context.Context, id define.ImageID, destination string
 	return c.push(ctx, job, destination, o)
 }
 
+// Members returns the images of a list of images, which the store must have;
+// of a single image, itself.
+func (c *Client) Members(id define.ImageID) ([]define.ImageID, error) {
+	job, err := c.expand(id)
+	return job.ids, err
+}
+
 // expand makes the job of pushing an image, or all images of a list.
 func (c *Client) expand(id define.ImageID) (pushJob, error) {
 	img, err := image.Load(c.st, id)

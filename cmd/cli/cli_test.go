@@ -75,7 +75,7 @@ func TestBadUsage(t *testing.T) {
 		"build --pull-always --pull-never":             "want one of them",
 		"build --format zip":                           "oci or docker",
 		"build --platform a/b/c/d":                     "os/arch[/variant]",
-		"build --platform linux/386,linux/arm":         "several platforms",
+		"build --platform linux/386,linux/amr":         "did you mean arm?",
 		"build --platform linux/386 --arch arm":        "want one or the other",
 		"build --label =x":                             "want key=value",
 		"build --annotation x":                         "want key=value",

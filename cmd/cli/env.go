@@ -43,8 +43,9 @@ func EnvNames(cmd *cobra.Command, f *pflag.Flag) []string {
 	if cmd.Root().PersistentFlags().Lookup(f.Name) == f {
 		return []string{EnvPrefix + name}
 	}
-	names := []string{EnvPrefix + strings.ToUpper(cmd.Name()) + "_" + name}
-	if n, ok := fallbackEnv[cmd.Name()+" "+f.Name]; ok {
+	command := commandWord(cmd)
+	names := []string{EnvPrefix + strings.ToUpper(strings.ReplaceAll(command, " ", "_")) + name}
+	if n, ok := fallbackEnv[command+f.Name]; ok {
 		names = append(names, n)
 	}
 	return names

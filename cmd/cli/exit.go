@@ -53,6 +53,9 @@ func exitCode(ctx context.Context, err error) int {
 	if errors.As(err, &checked) {
 		return exitCheck
 	}
+	if errors.As(err, new(*errAbsent)) {
+		return exitAbsent
+	}
 	var step *isolation.ExitError
 	if errors.As(err, &step) && step.Code > 0 && step.Code < 256 {
 		return step.Code
@@ -89,7 +92,7 @@ func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
 	if errors.As(err, &checked) && checked.err == nil {
 		return f, false
 	}
-	return f, f.Code != exitPipe
+	return f, f.Code != exitPipe && !errors.As(err, new(*errAbsent))
 }
 
 // oneLine joins the lines of an error, as errors.Join makes them.

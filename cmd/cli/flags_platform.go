@@ -68,6 +68,19 @@ func (p *platformFlags) options() ([]define.Platform, error) {
 	return []define.Platform{one}, nil
 }
 
+// one returns the platform, zero when the host's is meant, for commands that
+// have no use for several.
+func (p *platformFlags) one() (define.Platform, error) {
+	all, err := p.options()
+	switch {
+	case err != nil || len(all) == 0:
+		return define.Platform{}, err
+	case len(all) > 1:
+		return define.Platform{}, fmt.Errorf("--platform %s: want one platform here: %w", strings.Join(p.platforms, ","), define.ErrInvalid)
+	}
+	return all[0], nil
+}
+
 // knownOS and knownArch are Go's names (go tool dist list), as the OCI image
 // specification asks for; whatever else stands there is a slip.
 var (
@@ -84,13 +97,13 @@ func knownPlatform(flag string, p define.Platform) error {
 		return nil
 	}
 	text := define.FormatPlatform(p)
-	what, hint := "architecture "+p.Architecture, ""
+	what, hint := "no architecture "+p.Architecture, ""
 	switch {
 	case badOS && badArch:
-		what = "system " + p.OS + " nor an architecture " + p.Architecture
+		what = "neither a system " + p.OS + " nor an architecture " + p.Architecture
 		hint = didYouMean(text, usual, "")
 	case badOS:
-		what = "system " + p.OS
+		what = "no system " + p.OS
 		hint = didYouMean(p.OS, knownOS, "")
 	default:
 		hint = didYouMean(p.Architecture, knownArch, "")
@@ -98,7 +111,7 @@ func knownPlatform(flag string, p define.Platform) error {
 	if hint == "" {
 		hint = "; want one such as linux/amd64, linux/arm64 or linux/arm/v7"
 	}
-	return fmt.Errorf("--%s %q: there is no %s%s: %w", flag, text, what, hint, define.ErrInvalid)
+	return fmt.Errorf("--%s %q: there is %s%s: %w", flag, text, what, hint, define.ErrInvalid)
 }
 
 func or(value, otherwise string) string {

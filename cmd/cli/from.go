@@ -48,7 +48,7 @@ in the container, unless that says otherwise.`,
 	_ = fs.MarkHidden("pull-always")
 	_ = fs.MarkHidden("pull-never")
 	f.registry.add(cmd)
-	f.platform.add(cmd)
+	f.platform.addFor(cmd, "the `os/arch[/variant]` of the image (default: this machine's)")
 	f.run.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("pull", fixedValues("missing", "always", "newer", "never"))
 	return cmd
@@ -69,12 +69,8 @@ func (f *fromFlags) options(a *app, cmd *cobra.Command, image string) (o builder
 		}
 	}
 	c.Name, c.From.Image = f.name, image
-	platforms, err := f.platform.options()
-	if err != nil {
+	if c.From.Platform, err = f.platform.one(); err != nil {
 		return o, c, err
-	}
-	if len(platforms) > 0 {
-		c.From.Platform = platforms[0]
 	}
 	if c.From.Pull, err = f.pullPolicy(cmd); err != nil {
 		return o, c, err

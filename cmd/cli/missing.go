@@ -66,7 +66,7 @@ func refuseEnv(a *app) error {
 }
 
 var missingCommands = []string{
-	"containers", "list", "ls", "manifest", "mkcw", "mount",
+	"containers", "list", "ls", "mkcw", "mount",
 	"ps", "rename", "rpc", "source", "umount", "unmount", "unshare", "bake", "buildx",
 }
 
@@ -148,6 +148,16 @@ var missingFlags = []MissingFlag{
 	{Command: "login", Name: "verbose", Short: "v", From: "buildah"},
 	{Command: "login", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
 	{Command: "logout", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
+	{Command: "manifest add", Name: "artifact", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-annotation", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-config", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-config-type", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-exclude-titles", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-layer-type", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-subject", From: "buildah"},
+	{Command: "manifest add", Name: "artifact-type", From: "buildah"},
+	{Command: "manifest push", Name: "add-compression", From: "buildah", Instead: "push twice, with --compression-format gzip and zstd"},
+	{Command: "manifest push", Name: "sign-by", From: "buildah"},
 	{Command: "prune", Name: "builder", From: "docker"},
 	{Command: "prune", Name: "debug", Short: "D", From: "docker"},
 	{Command: "prune", Name: "max-used-space", From: "docker", Instead: "use --filter until=DURATION"},

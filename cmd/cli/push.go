@@ -21,6 +21,7 @@ type pushFlags struct {
 	quiet               bool
 	all, rm             bool
 	force               bool
+	list                bool // what is pushed must be a list of images
 }
 
 func newPushCommand(a *app) *cobra.Command {
@@ -118,9 +119,9 @@ func runPush(a *app, cmd *cobra.Command, flags *pushFlags, args []string) error 
 	if err != nil {
 		return err
 	}
-	if flags.rm {
+	if flags.rm || flags.list {
 		if err := wantList(engine, local, args[0]); err != nil {
-			return fmt.Errorf("--rm: %w", err)
+			return err
 		}
 	}
 	digest, err := engine.Transport().Push(cmd.Context(), local.ID, destination, options)

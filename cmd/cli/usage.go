@@ -33,12 +33,12 @@ func unknownFlag(cmd *cobra.Command, e *pflag.NotExistError) error {
 	name := e.GetSpecifiedName()
 	if short := e.GetSpecifiedShortnames(); short != "" {
 		// The first letter that does not exist; name holds it.
-		if m, ok := missingShort(cmd.Name(), name); ok {
+		if m, ok := missingShort(strings.TrimSpace(commandWord(cmd)), name); ok {
 			return m.refusal("-" + name)
 		}
 		return fmt.Errorf("unknown flag -%s; see strata %s--help: %w", name, commandWord(cmd), define.ErrInvalid)
 	}
-	if m, ok := missingFlag(cmd.Name(), name); ok {
+	if m, ok := missingFlag(strings.TrimSpace(commandWord(cmd)), name); ok {
 		return m.refusal("--" + name)
 	}
 	var names []string
@@ -54,11 +54,13 @@ func unknownFlag(cmd *cobra.Command, e *pflag.NotExistError) error {
 	return fmt.Errorf("unknown flag --%s%s: %w", name, hint, define.ErrInvalid)
 }
 
+// commandWord is the command without the program's name, and a space: "push ",
+// "manifest push "; "" for the program itself.
 func commandWord(cmd *cobra.Command) string {
 	if !cmd.HasParent() {
 		return ""
 	}
-	return cmd.Name() + " "
+	return commandWord(cmd.Parent()) + cmd.Name() + " "
 }
 
 // reason words what Go's and pflag's parsers say about a value.
@@ -84,7 +86,7 @@ func wantArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return fmt.Errorf("%s needs %s; see strata %s --help: %w", cmd.Name(), what, cmd.Name(), define.ErrInvalid)
+			return fmt.Errorf("%s needs %s; see strata %s--help: %w", cmd.Name(), what, commandWord(cmd), define.ErrInvalid)
 		case most >= 0 && len(args) > most:
 			if most == 0 {
 				return fmt.Errorf("%s takes no arguments, got %q: %w", cmd.Name(), args, define.ErrInvalid)
@@ -105,7 +107,7 @@ func unknownCommand(root *cobra.Command, word string) error {
 	if strings.HasPrefix(word, "-") {
 		return fmt.Errorf("unknown flag %s; see strata --help: %w", word, define.ErrInvalid)
 	}
-	if missingCommand(word) {
+	if !root.HasParent() && missingCommand(word) {
 		return fmt.Errorf("the command %s is not in this version of strata; see docs/reference/missing.md: %w", word, define.ErrUnsupported)
 	}
 	var names []string
@@ -116,7 +118,7 @@ func unknownCommand(root *cobra.Command, word string) error {
 	}
 	hint := didYouMean(word, names, "")
 	if hint == "" {
-		hint = "; see strata --help"
+		hint = "; see strata " + commandWord(root) + "--help"
 	}
-	return fmt.Errorf("unknown command %q%s: %w", word, hint, define.ErrInvalid)
+	return fmt.Errorf("unknown command %q%s: %w", commandWord(root)+word, hint, define.ErrInvalid)
 }
