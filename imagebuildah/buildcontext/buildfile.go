@@ -74,7 +74,7 @@ func (c *Context) defaultBuildFile() (BuildFile, error) {
 		if info, err := c.root.Stat(name, true); err == nil && info.Mode.IsDir() {
 			continue // a folder of that name is not meant
 		}
-		content, err := c.readContext(name, MaxBuildFile)
+		content, err := c.readBuild(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -113,6 +113,27 @@ func (c *Context) nearMisses() []string {
 	}
 	sort.Strings(near)
 	return near[:min(len(near), 3)]
+}
+
+// readBuild reads a build file of the context; of one that is too large the
+// error says where.
+func (c *Context) readBuild(name string) ([]byte, error) {
+	content, err := c.readContext(name, MaxBuildFile)
+	if err == nil {
+		return content, nil
+	}
+	if info, e := c.root.Stat(name, true); e != nil || !info.Mode.IsRegular() || info.Size <= MaxBuildFile {
+		return nil, err
+	}
+	f, e := c.root.Open(name, unix.O_RDONLY)
+	if e != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, e := readLimited(f, name); e != nil {
+		return nil, e
+	}
+	return nil, err
 }
 
 // readContext reads a file of the context, which is hostile: links are
@@ -160,7 +181,7 @@ func (c *Context) readBuildFile(ctx context.Context, o *Options, name string, fo
 		return f, err
 	}
 	inContext := func() (BuildFile, error) {
-		content, err := c.readContext(name, MaxBuildFile)
+		content, err := c.readBuild(name)
 		return BuildFile{Name: name, Content: content, dir: c.root, base: path.Clean(filepath.ToSlash(name))}, err
 	}
 	tries := []func() (BuildFile, error){func() (BuildFile, error) { return readHost(name) }, inContext}
@@ -215,7 +236,8 @@ func readLimited(r io.Reader, name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading the build file from %s: %w", name, bare(err))
 	}
 	if len(content) > MaxBuildFile {
-		return nil, fmt.Errorf("%s: larger than %d MiB; is it a Containerfile? %w", name, MaxBuildFile>>20, define.ErrInvalid)
+		line := 1 + bytes.Count(content[:MaxBuildFile], []byte("\n"))
+		return nil, fmt.Errorf("%s:%d: larger than %d MiB from this line on; is it a Containerfile? %w", name, line, MaxBuildFile>>20, define.ErrInvalid)
 	}
 	return content, nil
 }

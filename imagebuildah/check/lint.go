@@ -64,7 +64,9 @@ func Lint(ctx context.Context, o Options) (r *Report, err error) {
 	defer func() { err = in.close(err) }()
 	r = &Report{Warnings: []Warning{}, Sources: in.files()}
 	l := &lint{input: in, known: map[string]bool{}}
-	if err := l.run(); err != nil {
+	if err := l.run(ctx); ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	} else if err != nil {
 		r.Error = in.buildError(err)
 	}
 	for _, w := range l.found {
@@ -120,7 +122,7 @@ func (l *lint) needed(stage int) bool {
 	return l.graph == nil || slices.Contains(l.graph.Needed, stage)
 }
 
-func (l *lint) run() error {
+func (l *lint) run(ctx context.Context) error {
 	f, err := l.parse()
 	if err != nil {
 		return err
@@ -140,7 +142,7 @@ func (l *lint) run() error {
 	l.learn()
 	l.open, l.scopes = make([]bool, len(f.Stages)), make([]*expand.Stage, len(f.Stages))
 	for i := range f.Stages {
-		if err := l.stage(i, global); err != nil {
+		if err := l.stage(ctx, i, global); err != nil {
 			return err
 		}
 	}
@@ -174,7 +176,7 @@ func (l *lint) learn() {
 // no rule.
 var defaultPath = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
-func (l *lint) stage(i int, global *expand.Global) error {
+func (l *lint) stage(ctx context.Context, i int, global *expand.Global) error {
 	s := &l.file.Stages[i]
 	base, err := global.Expand(s.Base)
 	if err != nil {
@@ -187,6 +189,9 @@ func (l *lint) stage(i int, global *expand.Global) error {
 		l.scopes[i], l.open[i] = global.Stage(defaultPath), base != "scratch"
 	}
 	for _, ins := range s.Instructions {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		if err := l.instruction(i, ins); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func Find(ctx context.Context, o Options) (doc *Outline, err error) {
 		local: make([]map[string]argument, n), used: make([]map[string]bool, n), secrets: make([][]Needed, n), ssh: make([][]Needed, n)}
 	w.seen = w.instruction
 	w.declareGlobals(f, global)
-	if err := w.run(); err != nil {
+	if err := w.run(ctx); err != nil {
 		return nil, err
 	}
 	return w.document(graph), nil

@@ -10,6 +10,9 @@ import (
 	"github.com/stratabuild/strata/imagebuildah/expand"
 )
 
+// maxCandidates is the number of variables up to which spellings are compared.
+const maxCandidates = 500
+
 // Undefined applies the rule UndefinedVar after an instruction was expanded in
 // scope. likely, when not nil, says of a name and its nearest spelling ("" for
 // none) whether it is to be reported.
@@ -18,9 +21,13 @@ func Undefined(f *containerfile.File, ins containerfile.Instruction, stage int, 
 	if len(names) == 0 {
 		return nil
 	}
+	var candidates []string
+	if scope.Size() <= maxCandidates { // sorting them costs more than they help
+		candidates = scope.Names()
+	}
 	var found []containerfile.Warning
 	for _, name := range names {
-		near := containerfile.Nearest(name, scope.Names())
+		near := containerfile.Nearest(name, candidates)
 		if likely != nil && !likely(name, near) {
 			continue
 		}

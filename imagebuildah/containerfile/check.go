@@ -15,7 +15,7 @@ import (
 func variable(word string) bool { return strings.Contains(word, "$") }
 
 // check finds what is wrong with one instruction before anything runs.
-func check(ins Instruction, escape rune) error {
+func check(ins Instruction) error {
 	switch c := ins.Command.(type) {
 	case *instructions.CopyCommand:
 		if variable(c.From) {
@@ -30,15 +30,6 @@ func check(ins Instruction, escape rune) error {
 			return ins.Errorf("--checksum=%s: want sha256:<64 hex digits>, or a commit for a git source", quoteWord(c.Checksum))
 		}
 		return checkCopy(ins, c.Chmod, c.Chown, c.SourcesAndDest)
-	case *instructions.ExposeCommand:
-		for _, p := range c.Ports {
-			if variable(p) || strings.ContainsAny(p, `'"`+string(escape)) {
-				continue
-			}
-			if _, err := Ports(p); err != nil {
-				return ins.wrap(err)
-			}
-		}
 	case *instructions.StopSignalCommand:
 		if !variable(c.Signal) {
 			if err := CheckSignal(strings.Trim(c.Signal, `"'`)); err != nil {
@@ -172,39 +163,60 @@ func checkFrom(ins Instruction, s *instructions.Stage) error {
 // the form [ip:][host:]port that docker run knows, of which only the port
 // counts. It returns each port as "number/protocol".
 func Ports(word string) ([]string, error) {
+	first, last, proto, err := portRange(word)
+	if err != nil {
+		return nil, err
+	}
+	ports := make([]string, 0, last-first+1)
+	for n := first; n <= last; n++ {
+		ports = append(ports, strconv.Itoa(n)+"/"+proto)
+	}
+	return ports, nil
+}
+
+func portRange(word string) (first, last int, proto string, err error) {
 	spec := word
 	if i := strings.LastIndexByte(spec, ':'); i >= 0 {
 		spec = spec[i+1:]
 	}
-	span, proto, hasProto := strings.Cut(spec, "/")
-	switch p := strings.ToLower(proto); {
-	case p == "" && !hasProto:
+	span, protocol, has := strings.Cut(spec, "/")
+	switch proto = strings.ToLower(protocol); {
+	case proto == "":
 		proto = "tcp"
-	case p == "" || p == "tcp" || p == "udp" || p == "sctp":
-		proto = p
-		if p == "" {
-			proto = "tcp"
-		}
-	default:
-		return nil, fmt.Errorf("port %s: protocol %s is not tcp, udp or sctp%s", quoteWord(word), quoteWord(proto), orNearest(proto, []string{"tcp", "udp", "sctp"}))
+	case has && proto != "tcp" && proto != "udp" && proto != "sctp":
+		return 0, 0, "", fmt.Errorf("port %s: protocol %s is not tcp, udp or sctp%s", quoteWord(word), quoteWord(protocol), orNearest(protocol, []string{"tcp", "udp", "sctp"}))
 	}
 	from, to, isRange := strings.Cut(span, "-")
 	if !isRange {
 		to = from
 	}
-	first, err1 := strconv.ParseUint(from, 10, 16)
-	last, err2 := strconv.ParseUint(to, 10, 16)
+	low, err1 := strconv.ParseUint(from, 10, 16)
+	high, err2 := strconv.ParseUint(to, 10, 16)
 	if err1 != nil || err2 != nil {
-		return nil, fmt.Errorf("port %s: want a number from 0 to 65535, or a range such as 8000-8010, and /tcp, /udp or /sctp", quoteWord(word))
+		return 0, 0, "", fmt.Errorf("port %s: want a number from 0 to 65535, or a range such as 8000-8010, and /tcp, /udp or /sctp", quoteWord(word))
 	}
-	if last < first {
-		return nil, fmt.Errorf("port %s: the range ends before it begins", quoteWord(word))
+	if high < low {
+		return 0, 0, "", fmt.Errorf("port %s: the range ends before it begins", quoteWord(word))
 	}
-	ports := make([]string, 0, last-first+1)
-	for n := first; n <= last; n++ {
-		ports = append(ports, strconv.FormatUint(n, 10)+"/"+proto)
+	return int(low), int(high), proto, nil
+}
+
+// checkPorts checks the words of EXPOSE that are what they will be, and counts
+// the ports of the file.
+func (b *fileBuilder) checkPorts(ins Instruction, words []string) error {
+	for _, p := range words {
+		if variable(p) || strings.ContainsAny(p, `'"`+string(b.file.Escape)) {
+			continue
+		}
+		first, last, _, err := portRange(p)
+		if err != nil {
+			return ins.wrap(err)
+		}
+		if b.ports += last - first + 1; b.ports > MaxPorts {
+			return ins.Errorf("more than %d ports in the file", MaxPorts)
+		}
 	}
-	return ports, nil
+	return nil
 }
 
 // CheckSignal checks an expanded STOPSIGNAL: a number from 1 to 64, a name

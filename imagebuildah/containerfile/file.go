@@ -16,7 +16,15 @@ import (
 // Limits of what is read.
 const (
 	MaxSize         = 16 << 20 // bytes of a Containerfile
-	MaxInstructions = 100_000
+	MaxInstructions = 20_000
+	// Of one instruction, without its heredocs: bytes, continued lines, and
+	// words or elements of a list. BuildKit's parser makes a node of 100 bytes
+	// and more of each.
+	MaxInstruction = 2 << 20
+	MaxLines       = 100_000
+	MaxWords       = 50_000
+	// MaxPorts is how many ports EXPOSE may name in a file.
+	MaxPorts = 200_000
 )
 
 // File is a Containerfile, parsed and checked. It is not changed after Parse

@@ -58,6 +58,7 @@ func (b *fileBuilder) globals() *defaults {
 			if a.Value != nil {
 				if result, ok := d.expand(*a.Value); ok {
 					d.values[a.Key] = &result.Result
+					d.long = d.long || len(result.Result) > longest
 				} else {
 					d.unclear = true
 				}
@@ -71,9 +72,12 @@ func (b *fileBuilder) globals() *defaults {
 type defaults struct {
 	lex    *shell.Lex
 	values map[string]*string
-	// unclear: a default was not expanded.
-	unclear bool
+	// unclear: a default was not expanded; long: one is longer than longest.
+	unclear, long bool
 }
+
+// longest bounds words and values, in bytes, that expand looks at.
+const longest = 512
 
 // Get implements shell.EnvGetter.
 func (d *defaults) Get(name string) (string, bool) {
@@ -90,14 +94,9 @@ func (d *defaults) Keys() []string { return slices.Collect(maps.Keys(d.values)) 
 // expand fills in a word when it is one that people write: the bounds on what
 // expanding may cost are expand's, not this package's.
 func (d *defaults) expand(word string) (result shell.ProcessWordResult, ok bool) {
-	const longest, forms = 512, 4
-	if len(word) > longest || nesting(word) > forms || strings.Contains(word, "//") && variable(word) {
+	const forms = 4
+	if d.long || len(word) > longest || nesting(word) > forms || strings.Contains(word, "//") && variable(word) {
 		return result, false
-	}
-	for _, v := range d.values {
-		if v != nil && len(*v) > longest {
-			return result, false
-		}
 	}
 	result, err := guard(func() (shell.ProcessWordResult, error) { return d.lex.ProcessWordWithMatches(word, d) })
 	return result, err == nil
@@ -110,7 +109,7 @@ func (b *fileBuilder) lintFrom(s *Stage, globals *defaults) {
 			if _, ok := globals.values[name]; !ok && !undefined[name] {
 				undefined[name] = true
 				rule := &linter.RuleUndefinedArgInFrom
-				b.warn(s.From, rule, rule.Format(name, nearest(name, globals.Keys())))
+				b.warn(s.From, rule, rule.Format(name, Nearest(name, globals.Keys())))
 			}
 		}
 	}

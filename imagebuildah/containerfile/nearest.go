@@ -68,6 +68,14 @@ func orNearest(word string, candidates []string) string {
 	return ""
 }
 
+// maxCandidates bounds what Nearest compares: it is asked for each mistake.
+const maxCandidates = 500
+
 // Nearest returns the candidate that word was probably meant to be, "" when
-// none is near enough.
-func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+// none is near enough or there are too many to look at.
+func Nearest(word string, candidates []string) string {
+	if len(candidates) > maxCandidates {
+		return ""
+	}
+	return nearest(word, candidates)
+}

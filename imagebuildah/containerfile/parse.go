@@ -171,6 +171,7 @@ type fileBuilder struct {
 	content  []byte
 	lint     *linter.Linter
 	stage    int // that warnings are about, -1 before the first FROM
+	ports    int // that EXPOSE has named
 }
 
 // add checks one node and puts it where it belongs.
@@ -195,8 +196,13 @@ func (b *fileBuilder) add(node *parser.Node) error {
 		return nil
 	}
 	stage := &f.Stages[len(f.Stages)-1]
-	if err := check(ins, f.Escape); err != nil {
+	if err := check(ins); err != nil {
 		return err
+	}
+	if expose, ok := ins.Command.(*instructions.ExposeCommand); ok {
+		if err := b.checkPorts(ins, expose.Ports); err != nil {
+			return err
+		}
 	}
 	stage.Instructions = append(stage.Instructions, ins)
 	return nil
@@ -291,5 +297,9 @@ func parseTrigger(name, trigger string) (Instruction, error) {
 	if _, err := parseNode(&ins, nil); err != nil {
 		return ins, err
 	}
-	return ins, check(ins, tree.EscapeToken)
+	if expose, ok := ins.Command.(*instructions.ExposeCommand); ok {
+		b := &fileBuilder{file: &File{Escape: tree.EscapeToken}}
+		return ins, b.checkPorts(ins, expose.Ports)
+	}
+	return ins, check(ins)
 }

@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ in, want string }{
 		"size":         {strings.Repeat("#", MaxSize+1), "f: larger than 16 MiB"},
-		"instructions": {"FROM x\n" + strings.Repeat("A\n", MaxInstructions), fmt.Sprintf("f:%d: more than 100000 instructions", MaxInstructions+1)},
+		"instructions": {"FROM x\n" + strings.Repeat("A\n", MaxInstructions), fmt.Sprintf("f:%d: more than 20000 instructions", MaxInstructions+1)},
 		"onbuild":      {"FROM x\nONBUILD" + strings.Repeat(" ONBUILD", 1_000_000), "f:2: "},
 		"onbuild flag": {"FROM x\n" + strings.Repeat("ONBUILD --a ", 5_000), "f:2: ONBUILD: ONBUILD ONBUILD is not allowed"},
 		"nesting":      {"FROM x\nRUN <<E " + strings.Repeat("${A:-", 11_000) + "\nE\n", "f:2: RUN: 11000 substitutions"},

@@ -166,6 +166,12 @@ func (s *scanner) instruction() error {
 		}
 		text, end = s.trimContinuation(line)
 		logical = append(logical, text...)
+		if len(logical) > MaxInstruction || s.number-start > MaxLines {
+			break
+		}
+	}
+	if err := s.checkSize(start, logical); err != nil {
+		return err
 	}
 	if !utf8.Valid(logical) {
 		return s.notUTF8(start)
@@ -174,6 +180,47 @@ func (s *scanner) instruction() error {
 		return s.errorf(start, "", "more than %d instructions; split the file into several builds", MaxInstructions)
 	}
 	return s.heredocs(start, string(logical))
+}
+
+// checkSize bounds one instruction.
+func (s *scanner) checkSize(start int, logical []byte) error {
+	keyword := ""
+	if word, _ := splitKeyword(string(logical[:min(len(logical), 64)])); known(word) {
+		keyword = strings.ToUpper(word)
+	}
+	switch {
+	case len(logical) > MaxInstruction:
+		return s.errorf(start, keyword, "more than %d MiB in one instruction; COPY data from a file", MaxInstruction>>20)
+	case s.number-start > MaxLines:
+		return s.errorf(start, keyword, "more than %d lines in one instruction; COPY a script and run that", MaxLines)
+	case len(logical) > MaxWords && split(keyword, logical) && countWords(logical) > MaxWords:
+		return s.errorf(start, keyword, "more than %d words in one instruction; use several, or COPY a file", MaxWords)
+	}
+	return nil
+}
+
+// split reports whether BuildKit's parser makes words of an instruction: it
+// leaves commands to the shell, unless they are lists.
+func split(keyword string, logical []byte) bool {
+	if keyword != "RUN" && keyword != "CMD" && keyword != "ENTRYPOINT" {
+		return true
+	}
+	_, args := splitKeyword(string(logical))
+	return strings.HasPrefix(args, "[")
+}
+
+// countWords counts what BuildKit's parser may make a node of: words, and
+// elements of lists.
+func countWords(text []byte) (n int) {
+	gap := true
+	for _, c := range text {
+		is := c <= ' ' || c == ','
+		if gap && !is {
+			n++
+		}
+		gap = is
+	}
+	return n
 }
 
 // notUTF8 names the first byte of the instruction from line start on that is

@@ -85,6 +85,9 @@ func (s *Stage) Lookup(name string) (string, bool) {
 // Names returns the variables that have a value, sorted.
 func (s *Stage) Names() []string { return s.names() }
 
+// Size is an upper bound of how many variables have a value.
+func (s *Stage) Size() int { return len(s.env) + len(s.args) }
+
 func (s *Stage) names() []string {
 	names := make([]string, 0, len(s.env)+len(s.args))
 	for k := range s.env {
