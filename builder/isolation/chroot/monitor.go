@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stratabuild/strata/builder/cgroup"
+	"github.com/stratabuild/strata/builder/isolation/reaper"
 )
 
 // init turns a process that was started as monitor or init into that. It runs
@@ -104,11 +105,11 @@ func supervise(j *job, control *os.File) *report {
 	}
 	// The init reads the job before it does anything.
 	if err := cgroup.Add(j.Limits, p); err != nil {
-		endAll(p)
+		reaper.EndAll(p)
 		return failed("", err)
 	}
 	if err := writeMessage(ours, j); err != nil {
-		endAll(p)
+		reaper.EndAll(p)
 		return failed("init", err)
 	}
 	orders := make(chan byte)
@@ -134,23 +135,23 @@ func supervise(j *job, control *os.File) *report {
 		}
 	}()
 	ended := make(chan syscall.WaitStatus, 1)
-	go func() { ended <- waitFor(p) }()
+	go func() { ended <- reaper.Wait(p) }()
 	for {
 		select {
 		case st := <-ended:
 			// A descendant cannot hold the socket: it is closed on execve.
 			if r := <-failure; r != nil {
-				endAll(0)
+				reaper.EndAll(0)
 				return r
 			}
-			endAll(0)
+			reaper.EndAll(0)
 			return &report{Status: st}
 		case o := <-orders:
 			if o == 'T' {
 				_ = unix.Kill(p, unix.SIGTERM) // ours until waited for
 				continue
 			}
-			endAll(p)
+			reaper.EndAll(p)
 			orders = nil // one is enough
 		}
 	}
@@ -195,18 +196,4 @@ func startInit(j *job, control *os.File) (int, error) {
 		return 0, err
 	}
 	return cmd.Process.Pid, nil
-}
-
-// waitFor reaps children until p is among them.
-func waitFor(p int) syscall.WaitStatus {
-	for {
-		var st syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &st, 0, nil)
-		if pid == p {
-			return st
-		}
-		if err != nil && err != syscall.EINTR { //nolint:errorlint // a bare errno
-			return 255 << 8 // cannot be: p is a child until waited for
-		}
-	}
 }

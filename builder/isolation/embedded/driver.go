@@ -22,6 +22,13 @@ type Options struct {
 	// Ahead keeps the next step's first process started, which saves about
 	// 1 ms of each step but the first. For builds, where a step mostly follows.
 	Ahead bool
+	// SharedPID runs steps in the pid namespace of this process, for hosts
+	// where no /proc can be mounted for another one: in containers that mask
+	// parts of theirs. A step then sees the processes around it, and may signal
+	// those of its user; it can trace none that has more capabilities. What it
+	// leaves running is found and ended by a monitor, unless the step kills
+	// that.
+	SharedPID bool
 }
 
 // driver implements isolation.Driver.
@@ -60,14 +67,18 @@ func (d *driver) Available(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !host().userns && os.Geteuid() == 0 && hasSysAdmin() {
+	if !host().userns && os.Geteuid() == 0 && hasSysAdmin() && !d.o.SharedPID {
 		return nil
 	}
 	return d.probe()
 }
 
 func (d *driver) tryNamespaces() error {
-	p, err := d.starter.start(namespaceFlags)
+	flags, probe := uintptr(namespaceFlags), uint32(early.Probe)
+	if d.o.SharedPID {
+		flags, probe = flags&^unix.CLONE_NEWPID, probe|early.SharedPID
+	}
+	p, err := d.starter.start(flags)
 	if err != nil {
 		return explain(err)
 	}
@@ -78,7 +89,7 @@ func (d *driver) tryNamespaces() error {
 	}
 	defer root.Close()
 	fd := int(root.Fd())
-	if err := p.send((&early.Config{Flags: early.Probe}).Encode(), []int{fd, fd, fd, fd}); err != nil {
+	if err := p.send((&early.Config{Flags: probe}).Encode(), []int{fd, fd, fd, fd}); err != nil {
 		return fmt.Errorf("embedded isolation: %w", err)
 	}
 	if r := p.follow(nil); r.err != nil {

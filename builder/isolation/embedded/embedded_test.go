@@ -38,6 +38,11 @@ func TestDriverNetworkNone(t *testing.T) {
 	isolationtest.Run(t, isolationtest.Suite{New: newDriver(embedded.Options{}), Network: isolation.NetworkNone})
 }
 
+func TestDriverSharedPID(t *testing.T) {
+	isolationtest.Run(t, isolationtest.Suite{New: newDriver(embedded.Options{SharedPID: true, Ahead: true}),
+		Lacks: []isolationtest.Feature{isolationtest.PIDNamespace}})
+}
+
 // insideVariable names the mode of a test binary that was started again in a
 // user namespace.
 const insideVariable = "STRATA_TEST_INSIDE"

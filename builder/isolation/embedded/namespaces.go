@@ -31,8 +31,9 @@ func cloneFlag(t specs.LinuxNamespaceType) uintptr {
 	return 0
 }
 
-// namespaces translates which namespaces are made and which are joined.
-func (p *plan) namespaces(c *early.Config, s *isolation.Spec) error {
+// namespaces translates which namespaces are made and which are joined; shared
+// leaves out the pid namespace.
+func (p *plan) namespaces(c *early.Config, s *isolation.Spec, shared bool) error {
 	for _, n := range s.Linux.Namespaces {
 		flag := cloneFlag(n.Type)
 		given := s.Joined[n.Type]
@@ -64,8 +65,11 @@ func (p *plan) namespaces(c *early.Config, s *isolation.Spec) error {
 	if p.flags&unix.CLONE_NEWNS == 0 {
 		return fmt.Errorf("embedded isolation: a step without a mount namespace: %w", define.ErrUnsupported)
 	}
+	if shared {
+		p.flags &^= unix.CLONE_NEWPID
+	}
 	if p.flags&unix.CLONE_NEWPID == 0 {
-		return fmt.Errorf("embedded isolation: a step without a pid namespace: %w", define.ErrUnsupported)
+		c.Flags |= early.SharedPID
 	}
 	return p.limits(c, s)
 }

@@ -71,7 +71,7 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 	if err := p.identity(c, s.Spec); err != nil {
 		return nil, err
 	}
-	if err := p.namespaces(c, s.Spec); err != nil {
+	if err := p.namespaces(c, s.Spec, d.o.SharedPID); err != nil {
 		return nil, err
 	}
 	if err := p.mounts(c, s.Spec); err != nil {

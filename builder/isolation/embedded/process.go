@@ -18,9 +18,12 @@ import (
 
 // process is an init, and later the step's first process.
 type process struct {
-	child  *os.Process
+	child  *os.Process // the monitor, if it has one
+	pid    int         // its own number
 	socket int
 	flags  uintptr // the namespaces it has
+	// control is the connection with the monitor, or nil.
+	control *os.File
 	// running is set once the step's program has been executed.
 	running atomic.Bool
 }
@@ -167,9 +170,9 @@ func (p *process) read(b []byte) (fd int, ok bool) {
 
 // end kills the process and waits for it.
 func (p *process) end() {
-	p.child.Kill()
-	p.child.Wait()
-	unix.Close(p.socket)
+	p.kill()
+	p.wait()
+	p.close()
 }
 
 // startedSoon reports whether the step's program runs. It may do so, and have
@@ -188,7 +191,10 @@ func (p *process) startedSoon() bool {
 // The first process of a pid namespace ignores signals that it has no handler
 // for, unlike any other.
 func (p *process) handlesTerm() bool {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.child.Pid) + "/status")
+	if p.control != nil {
+		return true
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/status")
 	if err != nil {
 		return true
 	}

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 )
@@ -39,7 +37,7 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(p.socket)
+	defer p.close()
 	stop := watch(ctx, p)
 	defer stop()
 
@@ -50,7 +48,7 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	if o.started && o.err == nil {
 		d.startAhead(plan.flags)
 	}
-	state, err := p.child.Wait()
+	status, err := p.wait()
 	stop()
 	console.Wait()
 	switch {
@@ -61,14 +59,13 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	case err != nil:
 		return fmt.Errorf("wait for the step: %w", err)
 	}
-	status, _ := state.Sys().(syscall.WaitStatus)
 	if reason := plan.group.OutOfMemory(); reason != "" && (status.Signaled() || status.ExitStatus() != 0) {
 		e := exitError(status)
 		e.Reason = reason
 		return e
 	}
 	if !o.started {
-		return fmt.Errorf("set up the step: its first process died early (%v)", state)
+		return fmt.Errorf("set up the step: its first process died early (%v)", exitError(status))
 	}
 	return d.exit(status)
 }
@@ -117,7 +114,7 @@ func (d *driver) take(plan *plan) (*process, error) {
 	}
 	d.mu.Unlock()
 	if p != nil {
-		if plan.group.Add(p.child.Pid) == nil && p.send(plan.config, plan.fds) == nil {
+		if plan.group.Add(p.pid) == nil && p.send(plan.config, plan.fds) == nil {
 			return p, nil
 		}
 		// It died while it waited; that is no reason to fail.
@@ -128,7 +125,7 @@ func (d *driver) take(plan *plan) (*process, error) {
 		return nil, explain(err)
 	}
 	// It waits for what it is sent next.
-	if err := plan.group.Add(p.child.Pid); err != nil {
+	if err := plan.group.Add(p.pid); err != nil {
 		p.end()
 		return nil, err
 	}
@@ -182,14 +179,14 @@ func watch(ctx context.Context, p *process) (stop func()) {
 		// Before its program runs, it has nothing to tidy up. A program that
 		// does not listen to SIGTERM ends by it, as anywhere else.
 		if errors.Is(context.Cause(ctx), isolation.ErrKillNow) || !p.startedSoon() || !p.handlesTerm() {
-			p.child.Kill()
+			p.kill()
 			return
 		}
-		p.child.Signal(syscall.SIGTERM)
+		p.term()
 		select {
 		case <-done:
 		case <-time.After(grace):
-			p.child.Kill()
+			p.kill()
 		}
 	})
 	return sync.OnceFunc(func() { detach(); close(done) })

@@ -78,21 +78,41 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "init")
 	defer theirs.Close()
-	child, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", s.exe.Fd()), []string{early.Name}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{},
-		Files: []*os.File{s.null, s.null, s.null, theirs},
-		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL},
-	})
-	if err != nil {
-		unix.Close(pair[0])
-		var sys syscall.Errno
-		if errors.As(err, &sys) {
-			err = sys // without the descriptor's path, which tells nobody anything
+	p := &process{socket: pair[0], flags: flags}
+	name, files := early.Name, []*os.File{s.null, s.null, s.null, theirs}
+	sys := &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	if flags&unix.CLONE_NEWPID == 0 {
+		control, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			unix.Close(pair[0])
+			return nil, fmt.Errorf("socket pair: %w", err)
 		}
-		return nil, fmt.Errorf("start a process in new namespaces: %w", err)
+		p.control = os.NewFile(uintptr(control[0]), "monitor")
+		end := os.NewFile(uintptr(control[1]), "control")
+		defer end.Close()
+		// It gets no signal when the builder dies, it sees the socket's end:
+		// there may be more to end than its child. A session of its own: ^C at
+		// our terminal is the builder's to handle.
+		name, files, sys = monitorName, append(files, end), &syscall.SysProcAttr{Setsid: true}
 	}
-	return &process{child: child, socket: pair[0], flags: flags}, nil
+	p.child, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", s.exe.Fd()), []string{name},
+		&os.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sys})
+	if err == nil {
+		p.pid = p.child.Pid
+		if p.control != nil {
+			if err = p.askMonitor(); err != nil {
+				p.end()
+				return nil, fmt.Errorf("start a process in new namespaces: %w", err)
+			}
+		}
+		return p, nil
+	}
+	p.close()
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno // without the descriptor's path, which tells nobody anything
+	}
+	return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 }
 
 func (s *starter) close() error {

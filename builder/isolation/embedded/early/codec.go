@@ -49,6 +49,9 @@ const (
 	// NewCgroup makes the cgroup namespace anew: the init was put into another
 	// control group since it was started.
 	NewCgroup
+	// SharedPID says that the pid namespace is the builder's: where a /proc for
+	// it cannot be made, the host's is shown.
+	SharedPID
 )
 
 // How the nodes of /dev are made.

@@ -42,7 +42,10 @@ func (b *box) mount(m *Mount) {
 	case MountFS:
 		fd, e = newFS(m.FSType, m.Options, m.Attr)
 		if e != 0 && m.Flags&OrHost != 0 {
-			fd, e = hostTree(m.Target)
+			fd, e = hostTree(m.Target, attrRdonly)
+		}
+		if e != 0 && m.FSType == "proc" && b.c.Flags&SharedPID != 0 {
+			fd, e = b.proc, 0
 		}
 		if e != 0 && m.Flags&Optional != 0 {
 			return
@@ -89,11 +92,12 @@ func (b *box) mount(m *Mount) {
 	closeFD(fd)
 }
 
-// hostTree is the host's mount at path with all below it, read-only.
-func hostTree(path string) (int, syscall.Errno) {
+// hostTree is the host's mount at path with all below it; attr is 0 or
+// attrRdonly.
+func hostTree(path string, attr uint64) (int, syscall.Errno) {
 	fd, e := openTree(atFdcwd, path, atRecursive)
 	if e == 0 {
-		e = setattr(fd, mountAttr{set: attrRdonly | attrNosuid | attrNodev | attrNoexec, propagation: msPrivate}, atRecursive)
+		e = setattr(fd, mountAttr{set: attr | attrNosuid | attrNodev | attrNoexec, propagation: msPrivate}, atRecursive)
 	}
 	return fd, e
 }
@@ -178,8 +182,15 @@ func (b *box) devices() {
 		if e != 0 {
 			fail(e, what)
 		}
-		// The host's mount may be shared; ours must not be.
-		if e := setattr(tree, mountAttr{propagation: msPrivate}, 0); e != 0 {
+		// The host's mount may be shared; ours must not be. The inode is the
+		// host's, and root's of a container may be mapped to its owner:
+		// read-only keeps mode and owner from the step, and says nothing about
+		// writing to a device.
+		attr := mountAttr{propagation: msPrivate}
+		if b.c.Devices == DevicesBind {
+			attr.set = attrRdonly | attrNosuid | attrNoexec
+		}
+		if e := setattr(tree, attr, 0); e != 0 {
 			fail(e, what)
 		}
 		point, e := openat(b.dev, d.name, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY, 0o666)

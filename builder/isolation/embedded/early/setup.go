@@ -16,6 +16,7 @@ type box struct {
 	stash   int // a file system of ours that the step does not reach
 	maskDir int // an empty read-only directory
 	slave   int // the step's side of its pty
+	proc    int // the host's /proc, in case that no other can be made
 
 	procDev, sysDev uint64 // device numbers of the file systems at /proc and /sys
 }
@@ -33,7 +34,7 @@ func (b *box) setup() {
 		fail(e, "make mounts private")
 	}
 	if c.Flags&Probe != 0 {
-		probe()
+		b.probe()
 	}
 	b.namespaces()
 	if c.Flags&LoopbackUp != 0 {
@@ -43,6 +44,13 @@ func (b *box) setup() {
 		h := cstr(c.Hostname)
 		if _, e := call(syscall.SYS_SETHOSTNAME, uintptr(unsafe.Pointer(h)), uintptr(len(c.Hostname)), 0); e != 0 {
 			fail(e, "set hostname "+c.Hostname)
+		}
+	}
+	if c.Flags&SharedPID != 0 {
+		// Before the stash covers it.
+		var e syscall.Errno
+		if b.proc, e = hostTree("/proc", 0); e != 0 {
+			fail(e, "clone the mount of /proc")
 		}
 	}
 	if e := moveMountHost(b.root, "/"); e != 0 {
@@ -81,12 +89,16 @@ func (b *box) namespaces() {
 }
 
 // probe tries what a host may forbid although it gave us the namespaces.
-func probe() {
+func (b *box) probe() {
 	if _, e := newFS("tmpfs", nil, attrNosuid); e != 0 {
 		fail(e, "make a tmpfs")
 	}
 	// Refused where the /proc around us has masks of its own.
-	if _, e := newFS("proc", nil, attrNosuid); e != 0 {
+	if b.c.Flags&SharedPID != 0 {
+		if _, e := hostTree("/proc", 0); e != 0 {
+			fail(e, "clone the mount of /proc")
+		}
+	} else if _, e := newFS("proc", nil, attrNosuid); e != 0 {
 		fail(e, "make a /proc for a pid namespace")
 	}
 	report(ReportStart, 0, "", -1)

@@ -1,22 +1,23 @@
-package chroot
+package reaper
 
 import (
 	"bytes"
 	"errors"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// endAll kills every descendant of this process. With first 0 it also reaps
+// EndAll kills every descendant of this process. With first 0 it also reaps
 // them all; otherwise another goroutine reaps, and first is that which it
 // waits for.
 //
 // Everything is stopped before anything is killed: what is stopped forks no
 // more, and still counts against the limits of what does.
-func endAll(first int) {
+func EndAll(first int) {
 	if first == 0 && reapAll() {
 		return // the ordinary step leaves nothing
 	}
@@ -49,6 +50,20 @@ func endAll(first int) {
 			return
 		}
 		time.Sleep(pause)
+	}
+}
+
+// Wait reaps children until first is among them, and returns how that ended.
+func Wait(first int) syscall.WaitStatus {
+	for {
+		var st syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &st, 0, nil)
+		if pid == first {
+			return st
+		}
+		if err != nil && err != syscall.EINTR { //nolint:errorlint // a bare errno
+			return 255 << 8 // cannot be: first is a child until waited for
+		}
 	}
 }
 
