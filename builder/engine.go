@@ -170,13 +170,25 @@ func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
 	if err == nil {
 		return d, nil
 	}
-	d, err2 := firstAvailable(ctx, newChroot)
-	if err2 != nil {
-		return nil, errors.Join(err, err2)
+	for _, lesser := range []struct {
+		what string
+		make func() (isolation.Driver, error)
+	}{
+		{"see the processes around them", func() (isolation.Driver, error) {
+			return embedded.New(embedded.Options{Ahead: !e.opts.OneStep, SharedPID: true})
+		}},
+		{"run with chroot isolation, the weaker kind", newChroot},
+	} {
+		d, err2 := firstAvailable(ctx, lesser.make)
+		if err2 == nil {
+			define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf("steps %s: %v", lesser.what, err)})
+			return d, nil
+		}
+		if !strings.Contains(err.Error(), err2.Error()) {
+			err = fmt.Errorf("%w; %w", err, err2)
+		}
 	}
-	define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote,
-		Text: fmt.Sprintf("steps run with chroot isolation, the weaker kind: %v", err)})
-	return d, nil
+	return nil, err
 }
 
 // PrivateDir returns a directory of mode 0700 for temporary files that are not
