@@ -57,6 +57,7 @@ type Engine struct {
 
 	filesOnce sync.Once
 	files     *store.Workspace // of PrivateDir; nil until it is asked for
+	temp      string           // PrivateDir where there is no store
 
 	networks networks
 }
@@ -195,6 +196,9 @@ func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {
 // layers. Close removes it; should the process be killed, the next build
 // sweeps it, where the machine's temporary directory would keep it.
 func (e *Engine) PrivateDir(ctx context.Context) (string, error) {
+	if e.store == nil {
+		return e.temp, nil
+	}
 	e.filesOnce.Do(func() { e.files = e.store.NewWorkspace() })
 	return e.files.Private(ctx)
 }

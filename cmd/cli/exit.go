@@ -56,6 +56,10 @@ func exitCode(ctx context.Context, err error) int {
 	if errors.As(err, new(*errAbsent)) {
 		return exitAbsent
 	}
+	var unusable *errUnusable
+	if errors.As(err, &unusable) {
+		return exitUnusable
+	}
 	var step *isolation.ExitError
 	if errors.As(err, &step) && step.Code > 0 && step.Code < 256 {
 		return step.Code

@@ -178,7 +178,7 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 	root.AddCommand(
 		newBuildCommand(a), newImagesCommand(a), newRmiCommand(a), newTagCommand(a), newInspectCommand(a),
 		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newManifestCommand(a), newLoginCommand(a), newLogoutCommand(a),
-		newPruneCommand(a), newInfoCommand(a), newVersionCommand(a), newCompletionCommand(a),
+		newPruneCommand(a), newInfoCommand(a), newDoctorCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
 		newCopyCommand(a), newAddCommand(a),
 	)

@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/stratabuild/strata/builder"
+)
+
+// tools are programs that strata can make use of, and never needs.
+var tools = []struct{ name, purpose string }{
+	{"crun", "--isolation oci"},
+	{"runc", "--isolation oci"},
+	{"pasta", "--network pasta"},
+	{"slirp4netns", "--network slirp4netns"},
+	{"fuse-overlayfs", "storage.conf's mount_program; overlay mounts of the kernel's are faster"},
+	{"git", "git repositories as contexts and in ADD"},
+}
+
+func (x *examiner) programs(context.Context) {
+	for _, t := range tools {
+		id := "programs." + t.name
+		path, err := exec.LookPath(t.name)
+		if err != nil {
+			f := x.fact(id, t.name, "not installed; only for: %s", t.purpose)
+			f.with("installed", false)
+			if t.name == "git" {
+				f.State, f.Remedy = Lesser, "apt-get install git, if you use them"
+			}
+			continue
+		}
+		x.fact(id, t.name, "%s; only for: %s", path, t.purpose).with("path", path).with("installed", true)
+	}
+	helpers := credentialHelpers()
+	if len(helpers) > 0 {
+		x.fact("programs.credential_helpers", "credential helpers", "%s", strings.Join(helpers, ", ")).with("names", helpers)
+	}
+}
+
+// credentialHelpers are those that people have, of docker's and the clouds'.
+func credentialHelpers() (found []string) {
+	for _, n := range []string{"secretservice", "pass", "ecr-login", "gcr", "gcloud", "acr-env"} {
+		if _, err := exec.LookPath("docker-credential-" + n); err == nil {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// uses says what a build would be made with, and whether one can be made.
+func (x *examiner) uses(ctx context.Context) {
+	i := x.o.Namespaces
+	if x.o.Refused != nil {
+		x.report.Reason = firstLine(x.o.Refused.Error())
+	}
+	x.useIsolation(ctx)
+	switch {
+	case x.o.Refused != nil:
+		x.use("ids", "ids", Missing, "none", namespaceRemedy("max_user_namespaces", x.o.Refused))
+	case i.SingleID:
+		x.use("ids", "ids", Lesser, "one id: what steps and archives give to others is root's", x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
+	case i.Rootless:
+		x.use("ids", "ids", OK, "a range of ids, in a user namespace", "")
+	default:
+		x.use("ids", "ids", OK, "all ids, as root", "")
+	}
+	for _, f := range x.report.Host {
+		switch f.ID {
+		case "storage.root":
+			if f.State == Missing && x.report.Reason == "" {
+				x.report.Reason = "no store: " + f.Text
+			}
+			x.use("store", "store", f.State, f.Text, f.Remedy)
+		case "storage.driver":
+			if f.State == Missing && x.report.Reason == "" {
+				x.report.Reason = f.Text
+			}
+			x.use("storage", "storage driver", f.State, f.Text, f.Remedy)
+		case "storage.runroot":
+			if f.State == Missing && x.report.Reason == "" {
+				x.report.Reason = f.Text
+			}
+		case "storage.zero_copy":
+			x.use("layers", "layers", f.State, f.Text, f.Remedy)
+		case "cgroups.delegation", "cgroups.version":
+			if f.ID == "cgroups.delegation" || f.State == Missing {
+				x.use("limits", "limits", f.State, f.Text, f.Remedy)
+			}
+		}
+	}
+	x.useNetwork(ctx)
+	x.report.Usable = x.report.Reason == ""
+}
+
+// useIsolation asks the engine for its choice.
+func (x *examiner) useIsolation(ctx context.Context) {
+	if x.o.Refused != nil {
+		x.use("isolation", "isolation", Missing, "none: "+firstLine(x.o.Refused.Error()), namespaceRemedy("max_user_namespaces", x.o.Refused))
+		return
+	}
+	tmp := x.tempDir()
+	if tmp != "" {
+		defer os.Remove(tmp)
+	}
+	name, note, err := builder.ChosenIsolation(ctx, tmp)
+	switch {
+	case err != nil:
+		// COPY and ADD need no isolation: such images can still be built.
+		x.use("isolation", "isolation", Missing, "RUN steps cannot be executed: "+firstLine(err.Error()), "run as root, or see namespaces above")
+	case note != "":
+		x.use("isolation", "isolation", Lesser, name+": "+note, x.remedyOf("namespaces.proc", "namespaces.user", "namespaces.mount", "namespaces.pid"))
+	default:
+		x.use("isolation", "isolation", OK, name+": namespaces of its own for each step", "")
+	}
+	if !x.o.Namespaces.PIDNamespace && err == nil {
+		x.use("killing", "kill -9", Lesser, "may leave processes of steps behind: strata has no pid namespace of its own", x.remedyOf("namespaces.proc"))
+	}
+}
+
+func (x *examiner) useNetwork(context.Context) {
+	x.use("network", "network", Neutral, "the host's; --network none for none", "")
+}
+
+// remedyOf is the remedy of the first of the findings that has one.
+func (x *examiner) remedyOf(ids ...string) string {
+	for _, id := range ids {
+		for _, f := range x.report.Host {
+			if f.ID == id && f.State != OK && f.Remedy != "" {
+				return f.Remedy
+			}
+		}
+	}
+	return ""
+}
