@@ -10,6 +10,7 @@ import (
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/mount"
 )
 
 // Mount makes the stored container's root visible in this process's mount
@@ -26,11 +27,29 @@ func (c *Container) Mount(ctx context.Context) (string, error) {
 	if at := c.engine.mountPoint(c.stored.layerID); at != "" {
 		return at, nil
 	}
+	if err := c.engine.mountHome(); err != nil {
+		return "", err
+	}
 	at, err := c.engine.store.Raw().Mount(c.stored.id, "")
 	if err != nil {
 		return "", fmt.Errorf("mounting container %s: %w", c.stored.name, store.Explain(c.engine.store.Raw().GraphRoot(), err))
 	}
 	return at, nil
+}
+
+// mountHome makes the storage driver's directory a private mount, as
+// containers/storage does whenever it is opened, but for us, who need no mount
+// otherwise: the next program would put that mount over ours.
+func (e *Engine) mountHome() error {
+	raw := e.store.Raw()
+	if raw.GraphDriverName() != "overlay" {
+		return nil
+	}
+	home := filepath.Join(raw.GraphRoot(), "overlay")
+	if err := mount.MakePrivate(home); err != nil {
+		return fmt.Errorf("mounting %s: %w", home, err)
+	}
+	return nil
 }
 
 // Unmount ends Mount, whoever mounted the container and how often; it reports

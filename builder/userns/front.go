@@ -86,7 +86,7 @@ func withPIDs(o Options, plans ...plan) (out []plan) {
 
 // front starts a worker by the first plan that works, and exits as it does.
 // It returns when none works.
-func front(plans []plan, notes []string) error {
+func front(plans []plan, notes []string, ended func()) error {
 	// The worker is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -102,7 +102,11 @@ func front(plans []plan, notes []string) error {
 		p.notes = append(p.notes, notes...)
 		w, err := startWorker(p)
 		if err == nil {
-			os.Exit(w.attend(signals))
+			code := w.attend(signals)
+			if ended != nil {
+				ended()
+			}
+			os.Exit(code)
 		}
 		if first == nil {
 			first = explain(err)

@@ -16,6 +16,8 @@ import (
 type Options struct {
 	// PIDNamespace: the command runs steps; see the package's comment.
 	PIDNamespace bool
+	// Ended, if any, is called in the front process when the worker has ended.
+	Ended func()
 }
 
 // Info says what the process lives in.
@@ -69,17 +71,17 @@ func Enter(o Options) (*Info, error) {
 		if !o.PIDNamespace {
 			drop()
 		} else {
-			err := front(rootPlans(), notes)
+			err := front(rootPlans(), notes, o.Ended)
 			info.Notes = append(info.Notes, "steps run without an outer pid namespace: "+err.Error())
 		}
 	case os.Geteuid() == 0:
 		// In a container that took CAP_SYS_ADMIN away.
-		err := front(nestedPlans(o), notes)
+		err := front(nestedPlans(o), notes, o.Ended)
 		info = look()
 		info.NoNamespaces = true
 		info.Notes = append(info.Notes, fmt.Sprintf("namespaces cannot be made here, so steps are isolated by chroot only: %v", err))
 	default:
-		return nil, front(userPlans(o), notes)
+		return nil, front(userPlans(o), notes, o.Ended)
 	}
 	current.Store(&info)
 	return &info, nil

@@ -19,7 +19,7 @@ func (a *app) enter(runsSteps bool) error {
 	if a.namespaces != nil {
 		return nil
 	}
-	info, err := a.enterNamespaces(userns.Options{PIDNamespace: runsSteps})
+	info, err := a.enterNamespaces(userns.Options{PIDNamespace: runsSteps, Ended: a.afterWorker})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,14 @@ const EnvPrefix = "STRATA_"
 // not set, by "command flag". Libraries read further ones themselves
 // (REGISTRY_AUTH_FILE, DOCKER_CONFIG, STORAGE_DRIVER, CONTAINERS_*, TMPDIR).
 var fallbackEnv = map[string]string{
+	"from format":              "BUILDAH_FORMAT",
+	"from isolation":           "BUILDAH_ISOLATION",
+	"from platform":            "DOCKER_DEFAULT_PLATFORM",
+	"run add-history":          "BUILDAH_HISTORY",
+	"run cached":               EnvPrefix + "CACHED",
+	"run explain":              EnvPrefix + "EXPLAIN",
+	"run isolation":            "BUILDAH_ISOLATION",
+	"run no-cache":             EnvPrefix + "NO_CACHE",
 	"add add-history":          "BUILDAH_HISTORY",
 	"add cached":               EnvPrefix + "CACHED",
 	"add no-cache":             EnvPrefix + "NO_CACHE",

@@ -36,6 +36,12 @@ type errResult struct{ err error }
 func (e *errResult) Error() string { return "standard output: " + e.err.Error() }
 func (e *errResult) Unwrap() error { return e.err }
 
+// errStatus is the exit status of a program that strata was to start, and that
+// has said itself what there is to say.
+type errStatus struct{ code int }
+
+func (e *errStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
 // exitCode is the status that a command ends with. It is the only place that
 // maps errors to statuses.
 func exitCode(ctx context.Context, err error) int {
@@ -44,6 +50,10 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if i, ok := interrupted(ctx, err); ok {
 		return exitSignal + int(i.Signal)
+	}
+	var status *errStatus
+	if errors.As(err, &status) {
+		return status.code
 	}
 	var result *errResult
 	if errors.As(err, &result) && errors.Is(err, syscall.EPIPE) {
@@ -94,6 +104,9 @@ func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
 	}
 	var checked *errCheck
 	if errors.As(err, &checked) && checked.err == nil {
+		return f, false
+	}
+	if status := (*errStatus)(nil); errors.As(err, &status) && err.Error() == status.Error() {
 		return f, false
 	}
 	return f, f.Code != exitPipe && !errors.As(err, new(*errAbsent))

@@ -66,8 +66,8 @@ func refuseEnv(a *app) error {
 }
 
 var missingCommands = []string{
-	"containers", "list", "ls", "mkcw", "mount",
-	"ps", "rename", "rpc", "source", "umount", "unmount", "unshare", "bake", "buildx",
+	"mkcw",
+	"rpc", "source", "bake", "buildx",
 }
 
 var missingFlags = []MissingFlag{

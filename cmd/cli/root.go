@@ -80,6 +80,8 @@ type app struct {
 	// enterNamespaces is userns.Enter; namespaces is what it returned.
 	enterNamespaces func(userns.Options) (*userns.Info, error)
 	namespaces      *userns.Info
+	// afterWorker is called when a worker has ended, however it did.
+	afterWorker func()
 
 	display ui.Display
 	closers []func() error // what is to be released before errors are reported
@@ -179,6 +181,7 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 		newBuildCommand(a), newImagesCommand(a), newRmiCommand(a), newTagCommand(a), newInspectCommand(a),
 		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newManifestCommand(a), newLoginCommand(a), newLogoutCommand(a),
 		newPruneCommand(a), newInfoCommand(a), newDoctorCommand(a), newVersionCommand(a), newCompletionCommand(a),
+		newContainersCommand(a), newRenameCommand(a), newMountCommand(a), newUmountCommand(a), newUnshareCommand(a),
 		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
 		newCopyCommand(a), newAddCommand(a),
 	)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +20,29 @@ func (i *Interrupted) Error() string { return "interrupted by " + unix.SignalNam
 // exitGrace is how long an interrupted command may take to clean up: a step
 // has ten seconds to end after SIGTERM.
 const exitGrace = 30 * time.Second
+
+// signals is what WithSignals does, as the context carries it.
+type signals struct {
+	stop   func()
+	atExit atomic.Pointer[func()]
+}
+
+type signalsKey struct{}
+
+// ownSignals ends what WithSignals does: the command takes signals itself, and
+// has asked for them before.
+func ownSignals(ctx context.Context) {
+	if s, ok := ctx.Value(signalsKey{}).(*signals); ok {
+		s.stop()
+	}
+}
+
+// beforeForcedExit has f called when a signal ends the process at once.
+func beforeForcedExit(ctx context.Context, f func()) {
+	if s, ok := ctx.Value(signalsKey{}).(*signals); ok {
+		s.atExit.Store(&f)
+	}
+}
 
 // WithSignals returns a context that ends, with an *Interrupted as its cause,
 // when the process gets SIGINT, SIGTERM, SIGHUP or SIGQUIT. A second signal
@@ -38,6 +63,11 @@ func WithSignals(parent context.Context) (context.Context, func()) {
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	done := make(chan struct{})
+	own := &signals{stop: sync.OnceFunc(func() {
+		signal.Stop(got)
+		close(done)
+	})}
+	ctx = context.WithValue(ctx, signalsKey{}, own)
 	go func() {
 		var first syscall.Signal
 		select {
@@ -53,11 +83,13 @@ func WithSignals(parent context.Context) (context.Context, func()) {
 		case <-done:
 			return
 		}
+		if f := own.atExit.Load(); f != nil {
+			(*f)()
+		}
 		os.Exit(128 + int(first))
 	}()
 	return ctx, func() {
-		signal.Stop(got)
-		close(done)
+		own.stop()
 		cancel(nil)
 	}
 }

@@ -170,7 +170,7 @@ func steps(command string) bool {
 func stores(command string) bool {
 	switch command {
 	case "from", "copy", "add", "commit", "config", "mount", "umount", "unmount", "images", "containers", "ls", "ps", "list",
-		"inspect", "pull", "push", "rm", "rmi", "tag", "manifest", "rename", "prune":
+		"inspect", "pull", "push", "rm", "delete", "rmi", "tag", "manifest", "rename", "prune", "unshare":
 		return true
 	}
 	return false

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// userTerminal connects the user's terminal with the one of a command.
+type userTerminal struct{ in, out *os.File }
+
+// endOfInput is what a terminal in its normal mode takes for the end of input
+// (VEOF of termios(3)).
+const endOfInput = 0x04
+
+// console copies between the two until the command ends; see
+// builder.Run.Console.
+func (t *userTerminal) console(master *os.File) {
+	defer master.Close()
+	if isTerminal(t.in) {
+		// What is typed is the command's business, the keys for signals too.
+		if before, err := term.MakeRaw(int(t.in.Fd())); err == nil {
+			defer term.Restore(int(t.in.Fd()), before) //nolint:errcheck // the terminal has gone
+		}
+	}
+	defer t.followSize(master)()
+	defer t.copyInput(master)()
+	// Reading fails with EIO when the command has ended.
+	_, _ = io.Copy(t.out, struct{ io.Reader }{master})
+}
+
+// followSize gives the command's terminal the size of the user's, now and
+// whenever it changes, until the function that it returns is called.
+func (t *userTerminal) followSize(master *os.File) (stop func()) {
+	from := t.in
+	if !isTerminal(from) {
+		from = t.out
+	}
+	set := func() {
+		size, err := unix.IoctlGetWinsize(int(from.Fd()), unix.TIOCGWINSZ)
+		if err != nil {
+			return
+		}
+		control(master, func(fd int) { _ = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
+	}
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, unix.SIGWINCH)
+	done := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		set()
+		for {
+			select {
+			case <-changed:
+				set()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(changed)
+		close(done)
+		wait.Wait()
+	}
+}
+
+// control calls f with a file's descriptor, whose mode stays as it is.
+func control(f *os.File, do func(fd int)) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { do(int(fd)) })
+	}
+}
+
+// copyInput passes on what is typed. It reads only when there is something to
+// read, so that what is typed after the command has ended is left to the shell.
+func (t *userTerminal) copyInput(master *os.File) (stop func()) {
+	wake, end, err := os.Pipe()
+	if err != nil || t.in == nil {
+		return func() {}
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		var b [4096]byte
+		last := byte('\n')
+		in := int(t.in.Fd())
+		for {
+			fds := []unix.PollFd{{Fd: int32(in), Events: unix.POLLIN}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
+			if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+				continue
+			} else if err != nil || fds[1].Revents != 0 {
+				return
+			}
+			n, err := unix.Read(in, b[:])
+			switch {
+			case err == unix.EINTR || err == unix.EAGAIN:
+				continue
+			case err != nil || n <= 0:
+				// In the middle of a line the first one ends the line only.
+				end := []byte{endOfInput, endOfInput}
+				if last == '\n' {
+					end = end[:1]
+				}
+				_, _ = master.Write(end)
+				return
+			}
+			last = b[n-1]
+			if _, err := master.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	})
+	return func() {
+		end.Close()
+		wait.Wait()
+		wake.Close()
+	}
+}
+
+// keepTerminal remembers the state of the user's terminal, and returns a
+// function that sets it again where somebody has changed it and could not undo
+// that.
+func keepTerminal(f *os.File) func() {
+	if !isTerminal(f) {
+		return func() {}
+	}
+	before, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return func() {}
+	}
+	return func() {
+		now, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		if err == nil && *now != *before {
+			_ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, before)
+		}
+	}
+}
