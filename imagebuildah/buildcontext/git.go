@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -164,7 +165,7 @@ func (g *gitRun) storeCredentials(u *url.Userinfo) error {
 	return os.WriteFile(g.credentials, []byte(line.String()+"\n"), 0o600)
 }
 
-var fullCommit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+var fullCommit = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 
 // fetch brings the commit in and returns it. One commit without history is
 // tried first; servers that cannot do that are asked for all.
@@ -182,7 +183,7 @@ func (g *gitRun) fetch(ctx context.Context) (string, error) {
 		return "", err
 	}
 	missing := strings.Contains(err.Error(), "find remote ref")
-	if commitHex.MatchString(ref) {
+	if commitHex().MatchString(ref) {
 		if _, e := g.git(ctx, "fetch", "--progress", "--no-recurse-submodules", "--", g.remote, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"); e != nil {
 			return "", e
 		}
@@ -210,7 +211,7 @@ func (g *gitRun) commit(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	commit := strings.TrimSpace(out)
-	if !fullCommit.MatchString(commit) {
+	if !fullCommit().MatchString(commit) {
 		return "", fmt.Errorf("git gives %s for a commit", oneLine(commit))
 	}
 	return commit, nil

@@ -220,7 +220,7 @@ func (g *gitRun) explain(command, messages string, err error) string {
 	return "git " + command + ": " + oneLine(best)
 }
 
-var gitVersion = regexp.MustCompile(`^git version (\d+)\.(\d+)(?:\.(\d+))?`)
+var gitVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^git version (\d+)\.(\d+)(?:\.(\d+))?`) })
 
 // versionWarning names a git that is older than the fixes for the faults that
 // a hostile repository can use (CVE-2025-48384 and its kin).
@@ -229,7 +229,7 @@ func (g *gitRun) versionWarning(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	m := gitVersion.FindStringSubmatch(out)
+	m := gitVersion().FindStringSubmatch(out)
 	if m == nil {
 		return ""
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/stratabuild/strata/define"
 )
@@ -44,8 +45,10 @@ func IsGitURL(s string) bool {
 }
 
 var (
-	scpLike   = regexp.MustCompile(`^([A-Za-z0-9_.-]+)@([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(.+)$`)
-	commitHex = regexp.MustCompile(`^[0-9a-f]{4,64}$`)
+	scpLike = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([A-Za-z0-9_.-]+)@([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(.+)$`)
+	})
+	commitHex = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{4,64}$`) })
 )
 
 // ParseGitURL reads a git location with its fragment #ref[:subdir], or the
@@ -76,8 +79,8 @@ func ParseGitURL(s string) (*GitURL, error) {
 		}
 	case strings.HasPrefix(lower, "github.com/") && len(lower) > len("github.com/"):
 		g.Remote = "https://" + location
-	case scpLike.MatchString(location):
-		m := scpLike.FindStringSubmatch(location)
+	case scpLike().MatchString(location):
+		m := scpLike().FindStringSubmatch(location)
 		for _, part := range m[1:] {
 			if strings.HasPrefix(part, "-") {
 				return nil, fmt.Errorf("git location %s: no part may begin with a dash: %w", oneLine(location), define.ErrInvalid)
@@ -192,7 +195,7 @@ func (g *GitURL) check() error {
 	if g.Ref != "" && !validRef(g.Ref) {
 		return fmt.Errorf("%s is no name of a branch, tag or commit", oneLine(g.Ref))
 	}
-	if g.Checksum != "" && !commitHex.MatchString(g.Checksum) {
+	if g.Checksum != "" && !commitHex().MatchString(g.Checksum) {
 		return fmt.Errorf("checksum %s: want a commit in hex digits", oneLine(g.Checksum))
 	}
 	if strings.IndexByte(g.Subdir, 0) >= 0 {

@@ -2,7 +2,6 @@ package containerfile
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -26,7 +25,7 @@ func check(ins Instruction) error {
 		}
 		return checkCopy(ins, c.Chmod, c.Chown, c.SourcesAndDest)
 	case *instructions.AddCommand:
-		if c.Checksum != "" && !variable(c.Checksum) && !checksum.MatchString(c.Checksum) {
+		if c.Checksum != "" && !variable(c.Checksum) && !checksum().MatchString(c.Checksum) {
 			return ins.Errorf("--checksum=%s: want sha256:<64 hex digits>, or a commit for a git source", quoteWord(c.Checksum))
 		}
 		return checkCopy(ins, c.Chmod, c.Chown, c.SourcesAndDest)
@@ -64,13 +63,13 @@ func (i Instruction) hasFlag(name string) bool {
 }
 
 var (
-	checksum = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}|[0-9a-f]{40}|[0-9a-f]{64})$`)
-	octal    = regexp.MustCompile(`^0*[0-7]{1,4}$`)
-	symbolic = regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
+	checksum = lazy(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}|[0-9a-f]{40}|[0-9a-f]{64})$`)
+	octal    = lazy(`^0*[0-7]{1,4}$`)
+	symbolic = lazy(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
 )
 
 func checkCopy(ins Instruction, chmod, chown string, sd instructions.SourcesAndDest) error {
-	if chmod != "" && !variable(chmod) && !octal.MatchString(chmod) && !symbolic.MatchString(chmod) {
+	if chmod != "" && !variable(chmod) && !octal().MatchString(chmod) && !symbolic().MatchString(chmod) {
 		return ins.Errorf("--chmod=%s: want octal digits such as 0755, or clauses such as u=rwX,go=rX", quoteWord(chmod))
 	}
 	if chown != "" && !variable(chown) {

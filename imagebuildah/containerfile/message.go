@@ -103,27 +103,27 @@ func quoteWord(s string) string {
 	return q
 }
 
-var suggestion = regexp.MustCompile(` \(did you mean (.*)\?\)$`)
+var suggestion = lazy(` \(did you mean (.*)\?\)$`)
 
 // patterns and rewrites give BuildKit's sentences the shape of ours.
 var patterns = []struct {
-	from *regexp.Regexp
+	from func() *regexp.Regexp
 	to   string
 }{
-	{regexp.MustCompile(`^\S+ requires (at least|exactly) one argument$`), "wants $1 one argument"},
-	{regexp.MustCompile(`(?s)^failed to process (".*"): (.*)$`), "$2 in $1"},
-	{regexp.MustCompile(`^Syntax error - can't find = in (.*)\. Must be of the form: name=value$`), "$1 is not of the form name=value; quote values that hold spaces"},
-	{regexp.MustCompile(`^missing a value on flag: (\S+)$`), "$1 wants a value"},
-	{regexp.MustCompile(`^duplicate flag specified: (\S+)$`), "$1 is given twice"},
-	{regexp.MustCompile(`^expecting boolean value for flag (\S+), not: (.*)$`), "$1=$2: want true or false"},
-	{regexp.MustCompile(`^invalid name for build stage: ("(?s:.*)"), name can't start with a number or contain symbols$`), "$1 is no name for a stage; want a letter, then letters, digits, -, _ and ."},
-	{regexp.MustCompile(`^(?:COPY|ADD) cannot accept a heredoc as a destination$`), "the destination is a heredoc; it comes last, after the sources"},
-	{regexp.MustCompile(`^'from' doesn't support variable expansion, define alias stage instead$`), "--mount: variables are not expanded in from; name a stage with FROM ... AS name and use that"},
-	{regexp.MustCompile(`^invalid field '((?s:.*))' must be a key=value pair$`), "$1 wants a value"},
-	{regexp.MustCompile(`^unexpected key '((?s:.*))' in '(?s:.*)'$`), "unknown key $1"},
-	{regexp.MustCompile(`^unexpected key '((?s:.*))' for mount type '((?s:.*))'$`), "key $1 is not for type=$2"},
-	{regexp.MustCompile(`^Unknown type ("(?s:.*)") in HEALTHCHECK \(try CMD\)$`), "$1 is neither CMD nor NONE; want HEALTHCHECK CMD command"},
-	{regexp.MustCompile(`^only one (\w+) parser directive can be used$`), "# $1= is given twice"},
+	{lazy(`^\S+ requires (at least|exactly) one argument$`), "wants $1 one argument"},
+	{lazy(`(?s)^failed to process (".*"): (.*)$`), "$2 in $1"},
+	{lazy(`^Syntax error - can't find = in (.*)\. Must be of the form: name=value$`), "$1 is not of the form name=value; quote values that hold spaces"},
+	{lazy(`^missing a value on flag: (\S+)$`), "$1 wants a value"},
+	{lazy(`^duplicate flag specified: (\S+)$`), "$1 is given twice"},
+	{lazy(`^expecting boolean value for flag (\S+), not: (.*)$`), "$1=$2: want true or false"},
+	{lazy(`^invalid name for build stage: ("(?s:.*)"), name can't start with a number or contain symbols$`), "$1 is no name for a stage; want a letter, then letters, digits, -, _ and ."},
+	{lazy(`^(?:COPY|ADD) cannot accept a heredoc as a destination$`), "the destination is a heredoc; it comes last, after the sources"},
+	{lazy(`^'from' doesn't support variable expansion, define alias stage instead$`), "--mount: variables are not expanded in from; name a stage with FROM ... AS name and use that"},
+	{lazy(`^invalid field '((?s:.*))' must be a key=value pair$`), "$1 wants a value"},
+	{lazy(`^unexpected key '((?s:.*))' in '(?s:.*)'$`), "unknown key $1"},
+	{lazy(`^unexpected key '((?s:.*))' for mount type '((?s:.*))'$`), "key $1 is not for type=$2"},
+	{lazy(`^Unknown type ("(?s:.*)") in HEALTHCHECK \(try CMD\)$`), "$1 is neither CMD nor NONE; want HEALTHCHECK CMD command"},
+	{lazy(`^only one (\w+) parser directive can be used$`), "# $1= is given twice"},
 }
 
 // explain rewrites an error of BuildKit's in our form: without the place,
@@ -139,11 +139,11 @@ func explain(err error) error {
 	}
 	text := err.Error()
 	tail := ""
-	if m := suggestion.FindStringSubmatch(text); m != nil {
+	if m := suggestion().FindStringSubmatch(text); m != nil {
 		text, tail = text[:len(text)-len(m[0])], "; did you mean "+m[1]+"?"
 	}
 	for _, r := range patterns {
-		text = r.from.ReplaceAllString(text, r.to)
+		text = r.from().ReplaceAllString(text, r.to)
 	}
 	for _, r := range rewrites {
 		text = strings.Replace(text, r[0], r[1], 1)

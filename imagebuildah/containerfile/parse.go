@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
@@ -113,14 +112,14 @@ func parseTree(name string, s *scanned) (*parser.Result, error) {
 	return tree, nil
 }
 
-var heldLine = regexp.MustCompile("\x00[0-9]+\x00\n")
+var heldLine = lazy("\x00[0-9]+\x00\n")
 
 // restore puts held long lines back into a heredoc.
 func (s *scanned) restore(text string) string {
 	if len(s.held) == 0 {
 		return text
 	}
-	return heldLine.ReplaceAllStringFunc(text, func(m string) string {
+	return heldLine().ReplaceAllStringFunc(text, func(m string) string {
 		n := 0
 		for _, c := range m[1 : len(m)-2] {
 			n = n*10 + int(c-'0')
