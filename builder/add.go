@@ -3,6 +3,7 @@ package builder
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"path"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
 )
 
 // Add is one COPY or ADD, with its sources already selected.
@@ -72,8 +74,39 @@ func AbsDest(workdir, dest string) string {
 
 // Add copies into the container's root; the changes stay open.
 func (c *Container) Add(ctx context.Context, a Add) error {
-	fresh := c.top == nil && !c.Dirty()
-	w, err := c.begin(ctx, layer.BeginOptions{})
+	return c.add(ctx, a, layer.BeginOptions{}, c.top == nil && !c.Dirty())
+}
+
+// AddLinked copies into an empty root, whose layer goes on top of the chain
+// when it is sealed, which is to be done next (COPY --link). There must be no
+// open changes.
+func (c *Container) AddLinked(ctx context.Context, a Add) error {
+	if c.Dirty() || c.stored != nil && !c.stored.layered {
+		return errors.New("container has changes that are not sealed")
+	}
+	return c.add(ctx, a, layer.BeginOptions{Linked: true}, true)
+}
+
+// Graft puts the content of a layer that AddLinked made on top of the chain,
+// whatever that layer lies on.
+func (c *Container) Graft(ctx context.Context, id define.LayerID) (*layer.Layer, error) {
+	if c.working != nil {
+		return nil, errors.New("container has changes that are not sealed")
+	}
+	l, err := c.space.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.space.Graft(ctx, c.space.life, c.top, l)
+	if err != nil {
+		return nil, err
+	}
+	c.top = g
+	return g, nil
+}
+
+func (c *Container) add(ctx context.Context, a Add, o layer.BeginOptions, fresh bool) error {
+	w, err := c.begin(ctx, o)
 	if err != nil {
 		return err
 	}

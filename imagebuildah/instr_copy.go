@@ -31,6 +31,7 @@ type transfer struct {
 	exclude  []string
 	parents  bool
 	unpack   bool
+	link     bool
 	hash     bool // compute digests while copying
 	mode     func(fs.FileMode) fs.FileMode
 	modTime  *time.Time
@@ -40,26 +41,21 @@ type transfer struct {
 	git      []*addSource
 	checksum digest.Digest // of the only URL; "" is any
 
-	base      *cache.Key // what counts besides the sources
-	origin    *origin    // where sources are taken from, once opened
+	owner     *copier.Owner // what --chown says, once known
+	base      *cache.Key    // what counts besides the sources
+	origin    *origin       // where sources are taken from, once opened
 	picked    *copier.Selection
 	parts     *cache.Key // what is known of the sources' contents
 	downloads []*buildcontext.Downloaded
 }
 
 func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *instructions.CopyCommand) error {
-	if cmd.Link {
-		return fmt.Errorf("COPY --link is not in this version of strata: %w", define.ErrUnsupported)
-	}
-	return s.transfer(ctx, in, &transfer{keyword: "COPY", sources: cmd.SourcePaths, contents: cmd.SourceContents, dest: cmd.DestPath,
+	return s.transfer(ctx, in, &transfer{keyword: "COPY", link: cmd.Link, sources: cmd.SourcePaths, contents: cmd.SourceContents, dest: cmd.DestPath,
 		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, parents: cmd.Parents, from: cmd.From})
 }
 
 func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *instructions.AddCommand) error {
-	if err := refuseAddFlags(cmd); err != nil {
-		return err
-	}
-	t := &transfer{keyword: "ADD", contents: cmd.SourceContents, dest: cmd.DestPath,
+	t := &transfer{keyword: "ADD", link: cmd.Link, contents: cmd.SourceContents, dest: cmd.DestPath,
 		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
 	var git []string
 	for _, src := range cmd.SourcePaths {
@@ -76,13 +72,6 @@ func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *ins
 		return err
 	}
 	return s.transfer(ctx, in, t)
-}
-
-func refuseAddFlags(cmd *instructions.AddCommand) error {
-	if cmd.Link {
-		return fmt.Errorf("ADD --link is not in this version of strata: %w", define.ErrUnsupported)
-	}
-	return nil
 }
 
 func isHTTP(src string) bool {
@@ -120,11 +109,17 @@ func (s *stage) withTransfer(ctx context.Context, t *transfer, f func() error) (
 }
 
 func (s *stage) transferStep(ctx context.Context, in *containerfile.Instruction, t *transfer) error {
+	if t.link {
+		// What the key says must be all that the base has to do with it.
+		if err := s.transferOwner(ctx, t); err != nil {
+			return err
+		}
+	}
 	t.base = s.transferKey(t)
 	// Files are read once: what is copied is hashed on the way when no look-up
 	// needs the digests before. Archives are unpacked, not copied.
-	t.hash = !s.looksUp() && s.b.opts.layers() && !t.unpack
-	f := fsStep{in: in, keyAfter: t.hash, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
+	t.hash = !s.looksUp(t.link) && s.b.opts.layers() && !t.unpack
+	f := fsStep{in: in, linked: t.link, keyAfter: t.hash, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
 		return true, s.transferExec(ctx, t)
 	}}
 	if t.origin.quick != nil {
@@ -139,17 +134,10 @@ func (s *stage) transferExec(ctx context.Context, t *transfer) error {
 		return err
 	}
 	a := builder.Add{Dest: t.dest, Mode: t.mode, ModTime: t.modTime, Unpack: t.unpack, Hash: t.hash, KeepOwner: t.origin.keepOwner}
-	if t.chown != "" {
-		var owner copier.Owner
-		err := s.c.View(ctx, func(root *copier.Root) (err error) {
-			owner, err = root.Owner(t.chown)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("--chown=%s: %w", t.chown, err)
-		}
-		a.Owner = &owner
+	if err := s.transferOwner(ctx, t); err != nil {
+		return err
 	}
+	a.Owner = t.owner
 	if err := s.pick(ctx, t); err != nil {
 		return err
 	}
@@ -172,7 +160,39 @@ func (s *stage) transferExec(ctx context.Context, t *transfer) error {
 	if t.stream != nil {
 		return s.unpackStream(ctx, t, a)
 	}
+	if t.link {
+		return s.c.AddLinked(ctx, a)
+	}
 	return s.c.Add(ctx, a)
+}
+
+// transferOwner finds the numbers that --chown means. Only names need the
+// container's root.
+func (s *stage) transferOwner(ctx context.Context, t *transfer) error {
+	if t.chown == "" || t.owner != nil {
+		return nil
+	}
+	var owner copier.Owner
+	find := func(root *copier.Root) (err error) {
+		owner, err = root.Owner(t.chown)
+		return err
+	}
+	if strings.Trim(t.chown, "0123456789:") == "" {
+		// No file is read.
+		if err := find(nil); err != nil {
+			return fmt.Errorf("--chown=%s: %w", t.chown, err)
+		}
+		t.owner = &owner
+		return nil
+	}
+	if err := s.materialize(ctx); err != nil {
+		return err
+	}
+	if err := s.c.View(ctx, find); err != nil {
+		return fmt.Errorf("--chown=%s: %w", t.chown, err)
+	}
+	t.owner = &owner
+	return nil
 }
 
 // pick expands the sources, once.
@@ -192,7 +212,14 @@ func (s *stage) pick(ctx context.Context, t *transfer) error {
 func (s *stage) transferKey(t *transfer) *cache.Key {
 	k := s.baseKey(t.keyword)
 	k.Add("destination", builder.AbsDest(s.c.Image.Config.WorkingDir, t.dest))
-	k.Add("--chown", t.chown)
+	if t.link {
+		k.Add("--link", "true")
+	}
+	if t.link && t.owner != nil {
+		k.Add("--chown", fmt.Sprintf("%d:%d", t.owner.UID, t.owner.GID))
+	} else {
+		k.Add("--chown", t.chown)
+	}
 	k.Add("--chmod", t.chmod)
 	if t.parents {
 		k.Add("--parents", "true")

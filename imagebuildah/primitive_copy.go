@@ -39,7 +39,8 @@ type CopyOptions struct {
 	// ContextDir.
 	ContextDir, IgnoreFile string
 	// Exclude, Chown, Chmod, Parents, Link, Checksum and KeepGitDir are the
-	// flags of COPY and ADD of these names.
+	// flags of COPY and ADD of these names. Link makes a layer of its own: it
+	// is Cached, with NoCache unless Cached was asked for.
 	Exclude      []string
 	Chown, Chmod string
 	Parents      bool
@@ -83,6 +84,9 @@ func Copy(ctx context.Context, c *builder.Container, o CopyOptions) (*Copied, er
 	if err != nil {
 		return nil, err
 	}
+	if o.Link && !o.Cached {
+		o.Cached, o.NoCache = true, true
+	}
 	source, err := o.openSources(t)
 	if err != nil {
 		return nil, err
@@ -118,10 +122,7 @@ func (o *CopyOptions) transfer() (*transfer, error) {
 	if len(o.Sources) == 0 {
 		return nil, fmt.Errorf("no source was given: %w", define.ErrInvalid)
 	}
-	if o.Link {
-		return nil, fmt.Errorf("--link: a step of its own layer needs a build: %w", define.ErrUnsupported)
-	}
-	t := &transfer{keyword: "COPY", dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, from: o.From, modTime: o.Timestamp}
+	t := &transfer{keyword: "COPY", link: o.Link, dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, from: o.From, modTime: o.Timestamp}
 	if o.Dest == "" {
 		t.dest = "."
 	}

@@ -22,6 +22,9 @@ type fsStep struct {
 	// keyAfter: when nothing is looked up, the last key is asked for after the
 	// execution, which has read all that it takes.
 	keyAfter bool
+	// linked: the result does not depend on what is below (COPY --link), so
+	// it is looked up, and found, below any chain.
+	linked bool
 	// exec leaves its changes open in the stage's container. It reports
 	// whether there are any.
 	exec func(context.Context, *define.Step) (changed bool, err error)
@@ -37,16 +40,19 @@ func quickSlot(s cache.Slot) cache.Slot {
 type keyFunc = func(context.Context) (*cache.Key, error)
 
 // looksUp reports whether the next step may come from the cache.
-func (s *stage) looksUp() bool { return !s.missed && !s.b.opts.NoCache }
+func (s *stage) looksUp(linked bool) bool { return (linked || !s.missed) && !s.b.opts.NoCache }
 
 // layerStep finds the step in the cache or executes it.
 func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 	step := s.nextStep(f.in)
 	if !s.b.opts.layers() {
+		if f.linked {
+			return s.executeLinked(ctx, f, step)
+		}
 		return s.executeOpen(ctx, f, step)
 	}
 	var keys []*cache.Key
-	if s.looksUp() {
+	if s.looksUp(f.linked) {
 		hit, asked, err := s.lookup(ctx, f, step)
 		if err != nil || hit {
 			return err
@@ -83,6 +89,9 @@ func (s *stage) lookup(ctx context.Context, f fsStep, step *define.Step) (hit bo
 			return false, nil, err
 		}
 		asked = append(asked, k)
+		if s.missed {
+			continue // a linked step: see below
+		}
 		full := withParent(k, s.top)
 		r, ok, err := s.b.engine.Cache().Lookup(ctx, full)
 		if err != nil {
@@ -93,7 +102,10 @@ func (s *stage) lookup(ctx context.Context, f fsStep, step *define.Step) (hit bo
 		}
 		return true, nil, s.useCached(ctx, f, step, full, asked, r)
 	}
-	return false, asked, nil
+	if f.linked {
+		hit, err = s.lookupLinked(ctx, f, step, asked)
+	}
+	return hit, asked, err
 }
 
 // useCached takes a recorded result in place of executing the step.
@@ -111,6 +123,12 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 	if r.Layer != "" {
 		s.top, s.adopted = r.Layer, false
 	}
+	s.reportCached(f, step, r)
+	return nil
+}
+
+// reportCached records and reports a step that was not executed.
+func (s *stage) reportCached(f fsStep, step *define.Step, r *cache.Result) {
 	created := r.Created.UTC()
 	s.addHistory(f.createdBy, &created, r.Layer == "")
 	s.b.cached.Add(1)
@@ -122,7 +140,6 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 		}
 		s.emit(define.Event{Kind: define.EventExplain, Step: step, Text: text, Layer: r.Layer})
 	}
-	return nil
 }
 
 // explainMiss says why the step is executed.
@@ -136,6 +153,9 @@ func (s *stage) explainMiss(ctx context.Context, f fsStep, step *define.Step, as
 		text = "--no-cache was given"
 	case len(asked) > 0:
 		full := withParent(asked[len(asked)-1], s.top)
+		if f.linked {
+			full = linkedKey(asked[len(asked)-1])
+		}
 		e, err := s.b.engine.Cache().Explain(ctx, s.slot(f.in, step), full)
 		if err != nil {
 			return err
@@ -219,7 +239,7 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	s.addHistory(f.createdBy, &created, made == nil)
 	slot := s.slot(f.in, step)
 	s.b.running.Go(func() {
-		err := s.save(s.b.outer, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
+		err := s.save(s.b.outer, f, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
 			for _, make := range later {
 				k, err := make(ctx)
 				if err != nil {
@@ -238,7 +258,7 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 
 // save records what the step made, under each of its keys, of which the first
 // tells by contents.
-func (s *stage) save(ctx context.Context, slot cache.Slot, parent, made *layer.Layer, created time.Time,
+func (s *stage) save(ctx context.Context, f fsStep, slot cache.Slot, parent, made *layer.Layer, created time.Time,
 	keysOf func(context.Context) ([]*cache.Key, error)) error {
 	var top define.LayerID
 	if parent != nil {
@@ -268,10 +288,25 @@ func (s *stage) save(ctx context.Context, slot cache.Slot, parent, made *layer.L
 		if i > 0 {
 			slot = quickSlot(slot)
 		}
-		if err := s.b.engine.Cache().Save(ctx, slot, withParent(k, top), result); err != nil {
-			// The layer is in the store and the build is right without it.
-			s.emit(define.Event{Kind: define.EventWarning, Text: "the step could not be recorded in the cache: " + err.Error()})
-		}
+		s.saveKey(ctx, f, slot, k, top, result)
 	}
 	return nil
+}
+
+// saveKey records a result below its parent, and that of a linked step for all
+// parents.
+func (s *stage) saveKey(ctx context.Context, f fsStep, slot cache.Slot, k *cache.Key, parent define.LayerID, r cache.Result) {
+	c := s.b.engine.Cache()
+	var err error
+	if f.linked {
+		err = c.Save(ctx, slot, linkedKey(k), r)
+		slot = quickSlot(slot)
+	}
+	if err == nil {
+		err = c.Save(ctx, slot, withParent(k, parent), r)
+	}
+	if err != nil {
+		// The layer is in the store and the build is right without it.
+		s.emit(define.Event{Kind: define.EventWarning, Text: "the step could not be recorded in the cache: " + err.Error()})
+	}
 }

@@ -102,10 +102,13 @@ func (m *managed) remove() error {
 
 // beginManaged is Begin by way of the store's own layers: the layers below
 // must have arrived there first.
-func (w *Working) beginManaged(ctx context.Context, _ BeginOptions) error {
+func (w *Working) beginManaged(ctx context.Context, o BeginOptions) error {
 	below, err := w.parent.Wait(ctx)
 	if err != nil {
 		return fmt.Errorf("the layer below: %w", err)
+	}
+	if o.Linked {
+		below.ID = ""
 	}
 	w.managed, w.root, err = w.space.newManaged(ctx, below.ID, false)
 	return err

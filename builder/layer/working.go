@@ -19,6 +19,10 @@ type BeginOptions struct {
 	// part of the layer: mount points that a step needs. May be nil; ignored
 	// (Working.HasBottom false) where the driver cannot do it.
 	Bottom *os.File
+	// Linked shows an empty root in place of the parent's, on which the layer
+	// lies all the same (COPY --link): what is written depends on nothing that
+	// is below.
+	Linked bool
 }
 
 // Begin makes a writable root on top of parent (nil: an empty one).
@@ -26,7 +30,7 @@ func (s *Space) Begin(ctx context.Context, parent *Layer, o BeginOptions) (*Work
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	w := &Working{space: s, ctx: ctx, parent: parent}
+	w := &Working{space: s, ctx: ctx, parent: parent, linked: o.Linked}
 	if n := parent.Depth() + 1; n > overlay.MaxLowers {
 		return nil, tooMany(n)
 	}
@@ -64,6 +68,7 @@ type Working struct {
 	space  *Space
 	ctx    context.Context //nolint:containedctx // the contract: the commit ends with Begin's context
 	parent *Layer
+	linked bool // the parent is not shown
 
 	scratch *overlay.Scratch
 	root    *os.File
@@ -88,6 +93,9 @@ func (w *Working) beginOverlay(ctx context.Context, o BeginOptions) error {
 	scratch, err := overlay.NewScratch(dir, s.step(), attr)
 	if err != nil {
 		return err
+	}
+	if o.Linked {
+		lowers = nil
 	}
 	return w.mount(ctx, scratch, lowers, o)
 }
@@ -236,7 +244,7 @@ func (s *Space) commitUpper(ctx context.Context, parent *Layer, scratch *overlay
 // settle does to the upper what must be done before later steps see it.
 func (w *Working) settle(ctx context.Context, upper *os.File, o *FreezeOptions) error {
 	below := &lowerView{}
-	if w.parent != nil {
+	if w.parent != nil && !w.linked {
 		below.mount = func() (*os.File, error) { return w.space.mountReadOnly(ctx, w.parent) }
 	}
 	defer below.close()
