@@ -44,6 +44,23 @@ func Open(ctx context.Context, o Options) (*Network, error) {
 	switch o.Mode.Kind {
 	case Default, Private:
 		return openPrivate(o)
+	case Bridge:
+		n, err := openBridge(o, lookAtHost())
+		if err == nil {
+			if what := obstacle(); what != "" {
+				define.Emit(o.Listener, define.Event{Kind: define.EventNote,
+					Text: "network bridge: the firewall's " + what + " may drop what it does not know; if it does, use --network private"})
+			}
+		}
+		return n, err
+	case Path:
+		return openPath(o)
+	case Process:
+		return openProcess(o)
+	case Pasta:
+		return openPasta(ctx, o)
+	case Slirp4netns:
+		return openSlirp(ctx, o)
 	}
 	return nil, fmt.Errorf("network %s: not one to be opened: %w", o.Mode.Kind, define.ErrInvalid)
 }
@@ -75,14 +92,21 @@ func (n *Network) Close() error {
 
 func (n *Network) onClose(f func() error) { n.closers = append(n.closers, f) }
 
-// openPrivate takes the best there is.
+// openPrivate takes the kernel's way where root is sure that it works: this
+// host forwards already, for all families that it has, and no firewall is
+// known to be in the way. HostLoopback is for the user-mode stack only.
 func openPrivate(o Options) (*Network, error) {
-	return openUser(o)
+	h := lookAtHost()
+	if !o.Rootless && !o.Mode.HostLoopback && forwards("ipv4") && (!h.own6.IsValid() || forwards("ipv6")) && obstacle() == "" {
+		if n, err := openBridge(o, h); err == nil {
+			return n, nil
+		}
+	}
+	return openUser(o, h)
 }
 
 // openUser makes a namespace with a device that leads to a user-mode stack.
-func openUser(o Options) (*Network, error) {
-	h := lookAtHost()
+func openUser(o Options, h host) (*Network, error) {
 	p, err := h.plan()
 	if err != nil {
 		return nil, err
