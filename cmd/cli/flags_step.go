@@ -12,9 +12,6 @@ import (
 	"github.com/stratabuild/strata/imagebuildah"
 )
 
-// scriptVariable names the script that a command is a part of; see script.
-const scriptVariable = EnvPrefix + "SCRIPT"
-
 // stepFlags are of the commands that execute one step: run, copy and add.
 type stepFlags struct{ addHistory, cached, noCache, explain bool }
 
