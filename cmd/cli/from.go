@@ -68,7 +68,7 @@ func (f *fromFlags) options(a *app, cmd *cobra.Command, image string) (o builder
 			return o, c, fmt.Errorf("--name: %w", err)
 		}
 	}
-	c.Name, c.From.Image = f.name, image
+	c.Name, c.From.Image, c.Script = f.name, image, a.getenv(transactionVariable)
 	if c.From.Platform, err = f.platform.one(); err != nil {
 		return o, c, err
 	}

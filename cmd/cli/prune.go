@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,6 +102,11 @@ func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, fil
 		freed += bytes
 		if mounts > 0 {
 			a.println(fmt.Sprintf("cache mounts: %d", mounts))
+		}
+		containers, err := e.SweepScripts(ctx)
+		failed = errors.Join(failed, err)
+		if len(containers) > 0 {
+			a.println("containers of scripts that died: " + strings.Join(containers, ", "))
 		}
 		swept, err := e.Store().Sweep(ctx)
 		failed = errors.Join(failed, err)

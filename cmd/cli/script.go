@@ -24,9 +24,9 @@ const (
 )
 
 type scriptFlags struct {
-	command                       string
-	alias, cached, noCache, keep  bool
-	explain                       bool
+	command                      string
+	alias, cached, noCache, keep bool
+	explain                      bool
 }
 
 func newScriptCommand(a *app) *cobra.Command {

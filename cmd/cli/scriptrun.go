@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -56,20 +56,19 @@ func (f *scriptFlags) execute(a *app, cmd *cobra.Command, args []string) error {
 		}
 	}
 	if err == nil {
-		err = &isolation.ExitError{Code: status, Reason: scriptFailure(p.title, status, names, f.keep)}
+		err = &isolation.ExitError{Code: status, Reason: scriptFailure(p.title, names, f.keep)}
 	}
 	return errors.Join(err, endErr)
 }
 
-func scriptFailure(title string, status int, names []string, kept bool) string {
-	s := fmt.Sprintf("%s ended with status %d", title, status)
+func scriptFailure(title string, names []string, kept bool) string {
 	switch {
 	case kept || len(names) == 0:
-		return s
+		return title
 	case len(names) == 1:
-		return s + "; its container " + names[0] + " is removed, --keep would keep it"
+		return title + "; its container " + names[0] + " is removed, --keep would keep it"
 	}
-	return s + "; its containers " + strings.Join(names, ", ") + " are removed, --keep would keep them"
+	return title + "; its containers " + strings.Join(names, ", ") + " are removed, --keep would keep them"
 }
 
 // beginScript opens the store for a moment only: the script may take long.
@@ -117,12 +116,10 @@ func (a *app) scriptEnv(cmd *cobra.Command, s *builder.Script, p *scriptPlan, al
 // runScript runs the script until it and, where strata is process 1, all that
 // it has started have ended.
 func (a *app) runScript(ctx context.Context, p *scriptPlan, env []string) (status int, err error) {
-	path, err := lookPath(p.argv[0])
+	path, err := exec.LookPath(p.argv[0])
 	if err != nil {
-		return 0, err
+		return 0, notExecuted(p.argv[0], err)
 	}
-	// Ignored signals would stay so in the script; these are not ours.
-	signal.Reset(syscall.SIGPIPE)
 	pid, err := syscall.ForkExec(path, p.argv, &syscall.ProcAttr{
 		Env: dedupeEnv(env), Files: []uintptr{a.std.In.Fd(), a.std.Out.Fd(), a.std.Err.Fd()},
 	})
