@@ -53,6 +53,8 @@ type commitPlan struct {
 	destination string
 	push        transport.PushOptions
 	quiet, rm   bool
+	// formatGiven: a flag or variable says the format, else the container may.
+	formatGiven bool
 	files       struct{ iid, metadata resultFile }
 }
 
@@ -73,6 +75,9 @@ func runCommit(a *app, cmd *cobra.Command, p *commitPlan) (err error) {
 	}
 	closeContainer := c.Close
 	defer func() { err = errors.Join(err, closeContainer()) }()
+	if f := c.Settings().Format; f != "" && !p.formatGiven {
+		p.commit.Format, p.push.Format = f, f
+	}
 	// The changes are the image's: nothing is saved.
 	if err := p.change.configure(ctx, c, p.commit.Format); err != nil {
 		return err

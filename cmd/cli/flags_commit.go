@@ -40,7 +40,7 @@ func (f *commitFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.createdAnnotation, "created-annotation", false, "add the annotation org.opencontainers.image.created")
 	fs.BoolVarP(&f.disableCompression, "disable-compression", "D", true, "compress layers only where the destination wants it; false compresses them wherever they are written but in the store")
 	fs.BoolVar(&f.forceCompression, "force-compression", false, "compress layers anew that the destination has with another compression")
-	fs.StringVarP(&f.format, "format", "f", "oci", "media types of the image: oci or docker; give the `format`")
+	fs.StringVarP(&f.format, "format", "f", "oci", "media types of the image: oci or docker; give the `format` (default: the container's, else oci)")
 	fs.BoolVar(&f.identityLabel, "identity-label", false, "add the label "+identityLabel+" with the version of strata")
 	fs.StringVar(&f.iidFile, "iidfile", "", "write the image's ID, as sha256:..., to this `file`")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "write what is known of the image, as JSON, to this `file`")
@@ -77,7 +77,7 @@ func (f *commitFlags) plan(a *app, cmd *cobra.Command, args []string) (*commitPl
 	p.files.metadata = resultFile{"metadata-file", f.metadataFile}
 	for _, step := range []func() error{
 		func() error { return refuseEnv(a) },
-		func() error { return f.planName(p, args) },
+		func() error { return f.planName(cmd, p, args) },
 		func() (err error) { p.engine.Transport, err = f.registry.options(cmd, true); return err },
 		func() error { return f.planTimes(p) },
 		func() error { return f.planContent(p) },
@@ -91,10 +91,11 @@ func (f *commitFlags) plan(a *app, cmd *cobra.Command, args []string) (*commitPl
 	return p, nil
 }
 
-func (f *commitFlags) planName(p *commitPlan, args []string) (err error) {
+func (f *commitFlags) planName(cmd *cobra.Command, p *commitPlan, args []string) (err error) {
 	if p.commit.Format, err = define.ParseFormat(f.format); err != nil {
 		return fmt.Errorf("--format: %w", err)
 	}
+	p.formatGiven = cmd.Flags().Changed("format")
 	p.commit.SquashAll = f.squash
 	if len(args) < 2 {
 		return nil
