@@ -22,7 +22,12 @@ func (e *Engine) CanRun(ctx context.Context, p define.Platform) error {
 	if err != nil {
 		return err
 	}
-	_, err = binfmt.Find(p, tmp)
+	h, err := binfmt.Find(p, tmp)
+	if h != nil && !h.Fixed && h.Interpreter == "" {
+		define.Emit(e.opts.Listener, define.Event{Kind: define.EventWarning, Text: fmt.Sprintf(
+			"the emulator for %s is registered without the flag F, or is not static: it has to be in the image; qemu-user-static needs not",
+			define.FormatPlatform(p))})
+	}
 	return err
 }
 
@@ -37,7 +42,7 @@ func (c *Container) CheckEmulator(ctx context.Context) error {
 		return err
 	}
 	h, err := binfmt.Find(c.Image.Platform, tmp)
-	if err != nil || h == nil || h.Fixed {
+	if err != nil || h == nil || h.Fixed || h.Interpreter == "" {
 		return err
 	}
 	return c.View(ctx, func(root *copier.Root) error {

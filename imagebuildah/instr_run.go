@@ -65,6 +65,9 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
+	if err := s.c.CheckEmulator(ctx); err != nil {
+		return err
+	}
 	r := p.streams
 	r.Args, r.Env, r.User, r.Dir, r.Step, r.Confinement = p.args, p.env, p.user, p.dir, step, p.confinement
 	if p.script != nil {

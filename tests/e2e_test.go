@@ -29,7 +29,7 @@ import (
 //	clean                 check that no mount, workspace or temporary file is left
 //	mode FILE OCTAL       check a file's permission bits
 //
-// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun].
+// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun], [binfmt].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
 	base := baseimage.Layout(t)
@@ -82,7 +82,7 @@ func setup(e *testscript.Env, binary, base string) error {
 // by trying; programs are testscript's own [exec:NAME].
 func condition(name string) (bool, error) {
 	switch name {
-	case "root", "userns", "overlay", "newuidmap", "runc", "crun":
+	case "root", "userns", "overlay", "newuidmap", "runc", "crun", "binfmt":
 		return testenv.Named(name)() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)

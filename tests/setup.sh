@@ -35,6 +35,7 @@ test)
 	for peer in skopeo podman buildah runc crun git; do
 		into=peers need "$peer" "$peer" "tests with $peer are then skipped"
 	done
+	into=peers need qemu-aarch64-static qemu-user-static "tests of RUN for other architectures are then skipped"
 	;;
 real)
 	need mmdebstrap mmdebstrap "the Debian base of the real builds is made with it"

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,10 +21,10 @@ type Handler struct {
 	// Name is the registration's; "" when it is not known, since
 	// binfmt_misc is not mounted.
 	Name string
-	// Interpreter is the emulator's path.
+	// Interpreter is the emulator's path, "" when it is not known.
 	Interpreter string
-	// Fixed reports the flag F: the kernel has the emulator open, so that it
-	// need not be in the roots that it works in.
+	// Fixed reports that the emulator need not be in the roots that it works
+	// in: the kernel has it open (flag F).
 	Fixed bool
 }
 
@@ -73,10 +72,12 @@ func find(dir string, p define.Platform, tmp string) (*Handler, error) {
 			define.FormatPlatform(p), define.FormatPlatform(host), disabled, filepath.Join(dir, disabled), define.ErrUnsupported)
 	}
 	if !mounted {
-		if runs, err := try(head, tmp); err != nil {
+		h, err := try(head, tmp)
+		if err != nil {
 			return nil, fmt.Errorf("finding out whether programs for %s can run: %w", define.FormatPlatform(p), err)
-		} else if runs {
-			return &Handler{Fixed: true}, nil
+		}
+		if h != nil {
+			return h, nil
 		}
 	}
 	return nil, fmt.Errorf("programs for %s cannot run on %s: no emulator is registered with the kernel (binfmt_misc): install qemu-user-static, or qemu-user-binfmt: %w",
@@ -223,22 +224,16 @@ var machines = map[string]struct {
 	"riscv64": {243, true, false}, "s390x": {22, true, true}, "sparc64": {43, true, true},
 }
 
-// try executes a file that is a head and nothing more.
-func try(head []byte, tmp string) (runs bool, err error) {
-	f, err := os.CreateTemp(tmp, "strata-exec-")
+// try executes a file that is a head and nothing more, in a root that holds
+// nothing else.
+func try(head []byte, tmp string) (h *Handler, err error) {
+	dir, err := os.MkdirTemp(tmp, "strata-exec-")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = f.Write(head)
-	if err == nil {
-		err = f.Chmod(0o700)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.WriteFile(filepath.Join(dir, "head"), head, 0o700); err != nil {
+		return nil, err
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, err
-	}
-	return execute(f.Name())
+	return execute(dir, "head")
 }
-
-// unreachable reports an interpreter that the kernel did not find.
-func unreachable(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -5,7 +5,7 @@
 //
 // A registration counts when it matches the head of an ELF file of the
 // architecture, whatever its name is: qemu, FEX, box64 and Rosetta are all
-// found so. Where binfmt_misc is not mounted, as in many containers, the
-// kernel is asked by executing such a head, which fails with ENOEXEC exactly
-// when nothing is registered.
+// found so. Where binfmt_misc is not mounted, as in many containers and below a
+// /proc of one's own, the kernel is asked by executing such a head, which fails
+// with ENOEXEC exactly when nothing is registered.
 package binfmt

@@ -8,21 +8,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute starts the file, whose content no program can do anything with. An
-// emulator ends at once with a status that says so.
-func execute(path string) (runs bool, err error) {
-	cmd := exec.Command(path)
-	cmd.Env = []string{}
-	err = cmd.Run()
+// execute starts the file, whose content no program can do anything with: an
+// emulator ends at once with a status that says so. In the directory as its
+// root, an emulator is found only if the kernel has it open and it needs no
+// loader; there ENOENT is about the emulator.
+func execute(dir, name string) (*Handler, error) {
+	cmd := exec.Command("/" + name)
+	cmd.Env, cmd.Dir = []string{}, "/"
+	cmd.SysProcAttr = &unix.SysProcAttr{Chroot: dir}
+	err := cmd.Run()
 	var ended *exec.ExitError
 	switch {
 	case err == nil, errors.As(err, &ended):
-		return true, nil
-	case errors.Is(err, unix.ENOEXEC), unreachable(err):
-		// ENOENT: registered without the flag F, and the emulator is not here.
-		return false, nil
+		return &Handler{Fixed: true}, nil
+	case errors.Is(err, unix.ENOEXEC):
+		return nil, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELIBBAD):
+		return &Handler{}, nil
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		// No chroot(2), or no execution at all, here: the step will tell.
+		return &Handler{Fixed: true}, nil
 	}
-	return false, err
+	return nil, err
 }
 
 // runs32 reports whether an arm64 kernel executes 32-bit programs: the

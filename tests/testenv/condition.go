@@ -37,6 +37,8 @@ func Named(name string) Condition {
 		return Overlay
 	case "newuidmap":
 		return Newuidmap
+	case "binfmt":
+		return Binfmt
 	case "runc", "crun":
 		return Runtime(name)
 	}
@@ -71,6 +73,13 @@ var UserNamespaces = Condition(sync.OnceValue(func() error {
 
 // HasUserNamespaces reports UserNamespaces.
 func HasUserNamespaces() bool { return UserNamespaces() == nil }
+
+// Binfmt: a user namespace can have a binfmt_misc of its own (Linux 6.7), in
+// which tests may register emulators.
+var Binfmt = Condition(sync.OnceValue(func() error {
+	return try("no binfmt_misc in user namespaces here", "unshare", "--user", "--map-root-user", "--mount",
+		"mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc")
+}))
 
 // Overlay: overlay can be mounted on the temporary directory's file system,
 // by root directly, by others in a user namespace.

@@ -16,7 +16,8 @@ import (
 //	--> Using cache 1f3c9a2b4d5e
 //
 // The output of a step passes through unchanged while it is the only one that
-// runs; while several run, each of its lines has the step's stage in front.
+// runs; while several run, and in builds for several platforms, each of its
+// lines has the step's platform and stage in front.
 type plain struct {
 	mu    sync.Mutex
 	out   io.Writer
@@ -119,7 +120,7 @@ func (p *plain) output(e define.Event) {
 	}
 	id := e.Step.ID
 	p.last = id
-	if len(p.running) <= 1 && len(p.partial[id]) == 0 {
+	if len(p.running) <= 1 && len(p.partial[id]) == 0 && e.Step.Platform == "" {
 		_, _ = p.out.Write(e.Data)
 		p.midLine = e.Data[len(e.Data)-1] != '\n'
 		return
