@@ -115,6 +115,11 @@ func checkOptions(o *Options) error {
 			return fmt.Errorf("label or annotation %q: want key=value: %w", kv, define.ErrInvalid)
 		}
 	}
+	for _, name := range o.Allow {
+		if err := CheckEntitlement(name); err != nil {
+			return err
+		}
+	}
 	if err := checkPrivate(o); err != nil {
 		return err
 	}
@@ -143,7 +148,7 @@ func (b *build) plan() error {
 		b.opts.Target, define.FormatPlatform(b.opts.platform())}, "\x00"))
 	b.identity = h.Encoded()[:32]
 	b.graph = graph
-	return nil
+	return b.checkPlan()
 }
 
 // mentionArgs notes the arguments that stages declare, needed ones or not: a

@@ -57,8 +57,15 @@ func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *in
 func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *instructions.AddCommand) error {
 	t := &transfer{keyword: "ADD", link: cmd.Link, contents: cmd.SourceContents, dest: cmd.DestPath,
 		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
-	var git []string
-	for _, src := range cmd.SourcePaths {
+	if err := t.remote(cmd, t.sort(cmd.SourcePaths)); err != nil {
+		return err
+	}
+	return s.transfer(ctx, in, t)
+}
+
+// sort tells files and URLs apart, and returns the git repositories.
+func (t *transfer) sort(sources []string) (git []string) {
+	for _, src := range sources {
 		switch {
 		case isHTTP(src):
 			t.urls = append(t.urls, src)
@@ -68,10 +75,7 @@ func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *ins
 			t.sources = append(t.sources, src)
 		}
 	}
-	if err := t.remote(cmd, git); err != nil {
-		return err
-	}
-	return s.transfer(ctx, in, t)
+	return git
 }
 
 func isHTTP(src string) bool {

@@ -31,6 +31,7 @@ type runPlan struct {
 	script      []byte
 	confinement RunOptions
 	mounts      []*runMount
+	insecure    bool // RUN --security=insecure
 	// user and dir replace the image's when set.
 	user, dir string
 	// streams are the process's, where it does not report its output as
@@ -70,6 +71,11 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 	}
 	r := p.streams
 	r.Args, r.Env, r.User, r.Dir, r.Step, r.Confinement = p.args, p.env, p.user, p.dir, step, p.confinement
+	if p.insecure {
+		if err := insecure(&r.Confinement); err != nil {
+			return err
+		}
+	}
 	if p.script != nil {
 		r.Files = map[string][]byte{scriptPath: p.script}
 	}
@@ -77,10 +83,10 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 }
 
 func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*runPlan, error) {
-	if err := refuseRunFlags(cmd); err != nil {
-		return nil, err
+	if err := s.b.checkRun(cmd); err != nil {
+		return nil, err // a trigger's
 	}
-	p := &runPlan{env: s.scope.RunEnv(), confinement: s.b.opts.Run}
+	p := &runPlan{insecure: instructions.GetSecurity(cmd) == instructions.SecurityInsecure, env: s.scope.RunEnv(), confinement: s.b.opts.Run}
 	for _, a := range s.scope.UsedArgs() {
 		p.scope = append(p.scope, a.Name+"="+a.Value)
 	}
@@ -97,22 +103,6 @@ func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*run
 	var err error
 	p.mounts, err = s.planMounts(ctx, cmd)
 	return p, err
-}
-
-// refuseRunFlags names what this version does not execute.
-func refuseRunFlags(cmd *instructions.RunCommand) error {
-	for _, f := range cmd.FlagsUsed {
-		switch {
-		case f == "network", f == "mount":
-		case f == "security" && instructions.GetSecurity(cmd) == instructions.SecuritySandbox:
-		case f == "security":
-			return fmt.Errorf("RUN --security=%s is not in this version of strata: give the capabilities that the step needs with --cap-add: %w",
-				instructions.GetSecurity(cmd), define.ErrUnsupported)
-		default:
-			return fmt.Errorf("RUN --%s is not in this version of strata: %w", f, define.ErrUnsupported)
-		}
-	}
-	return nil
 }
 
 // runArgs turns the instruction into a command. A lone heredoc is the
@@ -181,6 +171,9 @@ func (s *stage) runKey(ctx context.Context, p *runPlan) (*cache.Key, error) {
 	addEnv(k, "variable", s.c.Image.Config.Env)
 	addEnv(k, "build argument", p.scope)
 	addConfinement(k, p.confinement)
+	if p.insecure {
+		k.Add("--security", instructions.SecurityInsecure)
+	}
 	for _, m := range p.mounts {
 		if err := s.mountParts(ctx, k, m); err != nil {
 			return nil, fmt.Errorf("--mount of %s: %w", m.target, err)

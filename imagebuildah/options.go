@@ -54,6 +54,9 @@ type Options struct {
 	// Explain reports why each step was executed or not.
 	Explain bool
 	Run     RunOptions
+	// Allow lists what the Containerfile may ask for besides (see
+	// CheckEntitlement).
+	Allow   []string
 	Secrets []Secret
 	SSH     []SSH
 }

@@ -521,3 +521,33 @@ func TestCopyTimestamp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Link makes a layer of its own that follows no link of the container.
+func TestCopyLink(t *testing.T) {
+	e, _ := openEngine(t)
+	ctx := context.Background()
+	dir := write(t, t.TempDir(), "f=F")
+	c, err := e.Create(ctx, builder.CreateOptions{From: builder.FromOptions{Image: busybox()}, Name: "primitive-link"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := imagebuildah.Run(ctx, c, imagebuildah.CommandOptions{Args: []string{"sh", "-c", "mkdir /to; ln -s /to /l"}}); err != nil {
+		t.Fatal(err)
+	}
+	done, err := imagebuildah.Copy(ctx, c, imagebuildah.CopyOptions{Sources: []string{dir + "/f"}, Dest: "/l/", Link: true})
+	if err != nil || done.Cached || done.Digest == "" {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if err := errors.Join(c.Keep(ctx, layer.FreezeOptions{}), c.Save(ctx), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = e.OpenContainer(ctx, "primitive-link"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, c, "/l/f") + read(t, c, "/to/f"); got != "F-" || c.Dirty() {
+		t.Errorf("%q, dirty %v", got, c.Dirty())
+	}
+	if err := c.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

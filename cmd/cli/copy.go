@@ -78,6 +78,7 @@ func (f *copyFlags) add(cmd *cobra.Command) {
 	fs.StringSliceVar(&f.o.Exclude, "exclude", nil, "leave out what this `pattern` matches, relative to the source")
 	fs.StringVar(&f.o.From, "from", "", "take sources from this `container-or-image`")
 	fs.StringVar(&f.o.IgnoreFile, "ignorefile", "", "read this `file` instead of the .containerignore of --contextdir")
+	fs.BoolVar(&f.o.Link, "link", false, "make a layer of its own, which depends on nothing in the container: links there are replaced, not followed")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not print the digest")
 	fs.StringVar(&f.timestamp, "timestamp", "", "set the times of what is copied to this number of `seconds` since 1970")
 	f.step.add(cmd)
@@ -144,6 +145,9 @@ func (f *copyFlags) execute(a *app, cmd *cobra.Command, args []string) error {
 	}
 	a.closers = append(a.closers, c.Close)
 	done, err := imagebuildah.Copy(ctx, c, f.o)
+	if err == nil && f.o.Link {
+		err = c.Save(ctx)
+	}
 	if err = f.step.keep(ctx, c, err); err != nil {
 		return err
 	}

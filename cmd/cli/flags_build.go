@@ -37,6 +37,7 @@ type buildFlags struct {
 	time     timeFlags
 	private  privateFlags
 	call     callFlags
+	language languageFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -66,6 +67,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.time.add(cmd)
 	b.private.add(cmd)
 	b.call.add(cmd)
+	b.language.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
 	fs.BoolVar(&b.pullNever, "pull-never", false, "the same as --pull=never")
@@ -138,6 +140,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 	}
 	for _, step := range []func() error{
 		func() error { return b.checkInput(o) },
+		func() error { return b.language.options(o) },
 		func() error { return b.planContent(a, cmd, o) },
 		func() error { return b.private.options(a, o) },
 		func() error { return b.planOutputs(a, p) },

@@ -66,8 +66,7 @@ func refuseEnv(a *app) error {
 }
 
 var missingCommands = []string{
-	"mkcw",
-	"rpc", "source", "bake", "buildx",
+	"mkcw", "rpc", "source", "bake", "buildx",
 }
 
 var missingFlags = []MissingFlag{
@@ -83,7 +82,6 @@ var missingFlags = []MissingFlag{
 	{Name: "transient-store", From: "buildah"},
 	{Name: "userns-gid-map", From: "buildah"},
 	{Name: "userns-uid-map", From: "buildah"},
-	{Command: "build", Name: "allow", From: "docker"},
 	{Command: "build", Name: "attest", From: "docker"},
 	{Command: "build", Name: "blob-cache", From: "buildah"},
 	{Command: "build", Name: "build-arg-file", From: "buildah", Instead: "use --build-arg"},
@@ -145,9 +143,11 @@ var missingFlags = []MissingFlag{
 	{Command: "build", Name: "userns-gid-map-group", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map-user", From: "buildah"},
-	{Command: "login", Name: "verbose", Short: "v", From: "buildah"},
-	{Command: "login", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
-	{Command: "logout", Name: "compat-auth-file", From: "buildah", Instead: "set DOCKER_CONFIG"},
+	{Command: "from", Name: "decryption-key", From: "buildah"},
+	{Command: "from", Name: "suffix", From: "buildah", Instead: "use --name"},
+	{Command: "from", Name: "userns-gid-map-group", From: "buildah"},
+	{Command: "from", Name: "userns-uid-map-user", From: "buildah"},
+	{Command: "run", Name: "cdi-config-dir", From: "buildah"},
 	{Command: "manifest add", Name: "artifact", From: "buildah"},
 	{Command: "manifest add", Name: "artifact-annotation", From: "buildah"},
 	{Command: "manifest add", Name: "artifact-config", From: "buildah"},
@@ -160,11 +160,7 @@ var missingFlags = []MissingFlag{
 	{Command: "manifest push", Name: "sign-by", From: "buildah"},
 	{Command: "prune", Name: "builder", From: "docker"},
 	{Command: "prune", Name: "debug", Short: "D", From: "docker"},
-	{Command: "prune", Name: "max-used-space", From: "docker", Instead: "use --filter until=DURATION"},
-	{Command: "prune", Name: "min-free-space", From: "docker"},
-	{Command: "prune", Name: "reserved-space", From: "docker", Instead: "use --filter until=DURATION"},
 	{Command: "prune", Name: "timeout", From: "docker"},
-	{Command: "prune", Name: "verbose", From: "docker"},
 	{Command: "pull", Name: "blob-cache", From: "buildah"},
 	{Command: "pull", Name: "decryption-key", From: "buildah"},
 	{Command: "push", Name: "blob-cache", From: "buildah"},

@@ -5,7 +5,6 @@ var missingStepFlags = []MissingFlag{
 	{Command: "add", Name: "allow-empty-wildcard", From: "buildah"},
 	{Command: "add", Name: "blob-cache", From: "buildah"},
 	{Command: "add", Name: "decryption-key", From: "buildah"},
-	{Command: "add", Name: "link", From: "buildah", Instead: "use ADD --link in a Containerfile"},
 	{Command: "add", Name: "no-follow-symlinks", From: "buildah"},
 	{Command: "add", Name: "remove-signatures", From: "buildah"},
 	{Command: "commit", Name: "blob-cache", From: "buildah"},
@@ -26,7 +25,6 @@ var missingStepFlags = []MissingFlag{
 	{Command: "copy", Name: "allow-empty-wildcard", From: "buildah"},
 	{Command: "copy", Name: "blob-cache", From: "buildah"},
 	{Command: "copy", Name: "decryption-key", From: "buildah"},
-	{Command: "copy", Name: "link", From: "buildah", Instead: "use COPY --link in a Containerfile"},
 	{Command: "copy", Name: "no-follow-symlinks", From: "buildah"},
 	{Command: "copy", Name: "remove-signatures", From: "buildah"},
 }
