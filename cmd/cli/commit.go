@@ -73,6 +73,9 @@ func runCommit(a *app, cmd *cobra.Command, p *commitPlan) (err error) {
 	if err != nil {
 		return err
 	}
+	if format := c.Settings().Format; format != "" && !cmd.Flags().Changed("format") {
+		p.commit.Format = format // that from --format said
+	}
 	closeContainer := c.Close
 	defer func() { err = errors.Join(err, closeContainer()) }()
 	if f := c.Settings().Format; f != "" && !p.formatGiven {

@@ -10,6 +10,7 @@ import (
 
 type fromFlags struct {
 	name, cidFile, pull   string
+	format                string
 	pullAlways, pullNever bool
 	quiet                 bool
 
@@ -40,6 +41,7 @@ in the container, unless that says otherwise.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "the container's `name` (default: made of the image's, as in alpine-working-container)")
 	fs.StringVar(&f.cidFile, "cidfile", "", "write the container's ID to this `file`")
+	fs.StringVarP(&f.format, "format", "f", "", "media types of the images that commit makes of the container, unless it says otherwise: oci or docker; give the `format`")
 	fs.StringVar(&f.pull, "pull", "missing", "when to fetch the image: missing, always, newer or never; give the `policy` (--pull alone means always)")
 	fs.Lookup("pull").NoOptDefVal = "always"
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the container's name")
@@ -50,6 +52,7 @@ in the container, unless that says otherwise.`,
 	f.registry.add(cmd)
 	f.platform.addFor(cmd, "the `os/arch[/variant]` of the image (default: this machine's)")
 	f.run.add(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("format", fixedValues("oci", "docker"))
 	_ = cmd.RegisterFlagCompletionFunc("pull", fixedValues("missing", "always", "newer", "never"))
 	return cmd
 }
@@ -75,8 +78,13 @@ func (f *fromFlags) options(a *app, cmd *cobra.Command, image string) (o builder
 	if c.From.Pull, err = f.pullPolicy(cmd); err != nil {
 		return o, c, err
 	}
-	if o.Isolation, o.Runtime, o.RuntimeFlags, err = f.run.engine(a); err != nil {
+	if c.Settings.Isolation, c.Settings.Runtime, c.Settings.RuntimeFlags, err = f.run.engine(a); err != nil {
 		return o, c, err
+	}
+	if f.format != "" {
+		if c.Settings.Format, err = define.ParseFormat(f.format); err != nil {
+			return o, c, fmt.Errorf("--format: %w", err)
+		}
 	}
 	c.Defaults, err = f.run.options()
 	return o, c, err

@@ -14,23 +14,23 @@ import (
 func newInspectCommand(a *app) *cobra.Command {
 	var kind, format string
 	cmd := &cobra.Command{
-		Use:   "inspect [flags] image",
-		Short: "Show what is known of an image",
-		Long: `Show an image of the store as one JSON document, with the fields that buildah's
-inspect has. Templates see the same names, as in {{.OCIv1.Config.Env}} or
-{{json .Docker.Config}}.`,
-		Example: `  strata inspect hello
-  strata inspect --format '{{.OCIv1.Config.Cmd}}' hello
+		Use:   "inspect [flags] container-or-image",
+		Short: "Show what is known of a working container or an image",
+		Long: `Show a working container, or else an image, of the store as one JSON document, with
+the fields that buildah's inspect has. Templates see the same names, as in
+{{.OCIv1.Config.Env}} or {{json .Docker.Config}}.`,
+		Example: `  strata inspect app
+  strata inspect --type image --format '{{.OCIv1.Config.Cmd}}' hello
   strata inspect --format '{{json .History}}' hello`,
-		Args:              wantArgs(1, 1, "one image"),
-		ValidArgsFunction: a.completeImages(1),
+		Args:              wantArgs(1, 1, "one container or image"),
+		ValidArgsFunction: a.completeInspect,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch kind {
-			case "", "image":
-			case "container":
-				return fmt.Errorf("--type container is not in this version of strata: %w", define.ErrUnsupported)
+			case "", "container", "image":
+			case "manifest":
+				return fmt.Errorf("--type manifest: use manifest inspect %s: %w", args[0], define.ErrUnsupported)
 			default:
-				return fmt.Errorf("--type %q: want image: %w", kind, define.ErrInvalid)
+				return fmt.Errorf("--type %q: want container or image: %w", kind, define.ErrInvalid)
 			}
 			f, err := parseListFormat(format, &inspection{})
 			if err != nil {
@@ -40,7 +40,7 @@ inspect has. Templates see the same names, as in {{.OCIv1.Config.Env}} or
 			if err != nil {
 				return err
 			}
-			doc, err := inspectImage(engine, args[0])
+			doc, err := inspect(cmd.Context(), engine, kind, args[0])
 			if err != nil {
 				return err
 			}
@@ -52,31 +52,57 @@ inspect has. Templates see the same names, as in {{.OCIv1.Config.Env}} or
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&format, "format", "f", "", "json, or a Go `template`")
-	fs.StringVarP(&kind, "type", "t", "", "what the name names: image; give the `type`")
-	_ = cmd.RegisterFlagCompletionFunc("type", fixedValues("image"))
+	fs.StringVarP(&kind, "type", "t", "", "what the name names: container or image; give the `type` (default: a container, if there is one of the name)")
+	_ = cmd.RegisterFlagCompletionFunc("type", fixedValues("container", "image"))
 	return cmd
 }
 
 // inspection has buildah's fields, so that templates written for it work.
 // Fields only grow.
 type inspection struct {
-	Type             string
-	FromImage        string
-	FromImageID      string
-	FromImageDigest  string
-	Config           string
-	Manifest         string
-	Container        string
-	ContainerID      string
-	MountPoint       string
-	ImageAnnotations map[string]string
-	ImageCreatedBy   string
-	OCIv1            v1.Image
-	Docker           dockerImage
-	History          []v1.History
-	// Names and TopLayer are ours.
+	Type                  string
+	FromImage             string
+	FromImageID           string
+	FromImageDigest       string
+	Config                string
+	Manifest              string
+	Container             string
+	ContainerID           string
+	MountPoint            string
+	ProcessLabel          string
+	MountLabel            string
+	ImageAnnotations      map[string]string
+	ImageCreatedBy        string
+	OCIv1                 v1.Image
+	Docker                dockerImage
+	DefaultMountsFilePath string
+	Isolation             string
+	NamespaceOptions      []namespaceOption
+	Capabilities          []string
+	ConfigureNetwork      string
+	CNIPluginPath         string
+	CNIConfigDir          string
+	IDMappingOptions      idMappings
+	History               []v1.History
+	Devices               []string
+	// Names, TopLayer and what follows are ours.
 	Names    []string
 	TopLayer string
+	// Defaults are what runs in a container are confined by.
+	Defaults *builder.Confinement `json:",omitempty"`
+}
+
+// namespaceOption is whose namespace of a kind runs have.
+type namespaceOption struct {
+	Name string
+	Host bool
+	Path string
+}
+
+// idMappings say that files have the owners that strata sees.
+type idMappings struct {
+	HostUIDMapping, HostGIDMapping bool
+	UIDMap, GIDMap                 []string
 }
 
 // dockerImage is an image's config as Docker's format spells it.

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -132,9 +134,6 @@ func (f *runCommandFlags) request(a *app, cmd *cobra.Command, command []string) 
 	default:
 		o.Terminal = isTerminal(a.std.In) && isTerminal(a.std.Out)
 	}
-	if o.Terminal {
-		o.Console = (&userTerminal{a.std.In, a.std.Out}).console
-	}
 	return r, nil
 }
 
@@ -170,10 +169,13 @@ func (f *runCommandFlags) execute(a *app, cmd *cobra.Command, args []string) err
 	}
 	o := &r.options
 	o.Confinement = overrideRun(*c.Defaults(), r.given, cmd.Flags().Changed)
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
 	if o.Terminal {
 		o.Env = f.terminalType(a, c, o.Env)
+		o.Console = (&userTerminal{a.std.In, a.std.Out, func(s syscall.Signal) { cancel(&Interrupted{s}) }}).console
 	}
-	_, err = imagebuildah.Run(cmd.Context(), c, *o)
+	_, err = imagebuildah.Run(ctx, c, *o)
 	return f.step.keep(cmd.Context(), c, f.success(err))
 }
 

@@ -1,17 +1,25 @@
 package cli
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
 // userTerminal connects the user's terminal with the one of a command.
-type userTerminal struct{ in, out *os.File }
+type userTerminal struct {
+	in, out *os.File
+	// interrupt ends the command, whom a signal of its terminal does not reach.
+	interrupt func(syscall.Signal)
+}
 
 // endOfInput is what a terminal in its normal mode takes for the end of input
 // (VEOF of termios(3)).
@@ -109,6 +117,7 @@ func (t *userTerminal) copyInput(master *os.File) (stop func()) {
 				return
 			}
 			last = b[n-1]
+			t.noticeSignal(master, b[:n])
 			if _, err := master.Write(b[:n]); err != nil {
 				return
 			}
@@ -119,6 +128,51 @@ func (t *userTerminal) copyInput(master *os.File) (stop func()) {
 		wait.Wait()
 		wake.Close()
 	}
+}
+
+// noticeSignal acts on the keys for signals (Ctrl-C, Ctrl-\) where the kernel
+// does not: the first process of a pid namespace gets only signals that it
+// handles (pid_namespaces(7)).
+func (t *userTerminal) noticeSignal(master *os.File, typed []byte) {
+	control(master, func(fd int) {
+		mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err != nil || mode.Lflag&unix.ISIG == 0 {
+			return
+		}
+		for key, s := range map[int]syscall.Signal{unix.VINTR: syscall.SIGINT, unix.VQUIT: syscall.SIGQUIT} {
+			if c := mode.Cc[key]; c == 0 || bytes.IndexByte(typed, c) < 0 {
+				continue
+			}
+			if group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil && deafInit(group, s) {
+				t.interrupt(s)
+			}
+		}
+	})
+}
+
+// deafInit reports a process that is the first one of a pid namespace and
+// neither handles nor ignores the signal.
+func deafInit(pid int, s syscall.Signal) bool {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	inner, masks := "", uint64(0)
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch name {
+		case "NSpid":
+			fields := strings.Fields(value)
+			inner = fields[len(fields)-1]
+		case "SigIgn", "SigCgt":
+			m, err := strconv.ParseUint(value, 16, 64)
+			if err != nil {
+				return false
+			}
+			masks |= m
+		}
+	}
+	return inner == "1" && masks&(1<<(s-1)) == 0
 }
 
 // keepTerminal remembers the state of the user's terminal, and returns a
