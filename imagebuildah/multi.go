@@ -2,11 +2,13 @@ package imagebuildah
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/stratabuild/strata/builder/manifest"
 	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
@@ -70,6 +72,11 @@ func (r *run) planBuilds(ctx context.Context, o Options) ([]*build, error) {
 	if len(platforms) == 0 {
 		platforms = []define.Platform{o.platform()}
 	}
+	if o.Manifest != "" && len(platforms) == 1 {
+		if err := r.checkList(o.Manifest); err != nil {
+			return nil, err
+		}
+	}
 	var builds []*build
 	for _, p := range platforms {
 		b := &build{run: r, opts: o}
@@ -86,6 +93,23 @@ func (r *run) planBuilds(ctx context.Context, o Options) ([]*build, error) {
 		builds = append(builds, b)
 	}
 	return builds, nil
+}
+
+// checkList refuses to add to what is not a list, before anything is built.
+func (r *run) checkList(name string) error {
+	full, err := transport.NormalizeTag(name)
+	if err != nil {
+		return err
+	}
+	local, err := r.engine.Transport().FindEntry(full)
+	if errors.Is(err, define.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = manifest.Open(r.engine.Store(), local.ID)
+	return err
 }
 
 // checkRuns refuses RUN instructions for platforms whose programs this

@@ -28,6 +28,9 @@ type Options struct {
 	RetryDelay time.Duration
 	// BigFilesTemporaryDir is where blobs wait; "": TMPDIR, else /var/tmp.
 	BigFilesTemporaryDir string
+	// CompatAuthfile is a file in docker's form (config.json) that Login and
+	// Logout use in place of Authfile.
+	CompatAuthfile string
 	// RemoveSignatures leaves the signatures of pulled images behind.
 	RemoveSignatures bool
 }

@@ -21,6 +21,9 @@ type LoginOptions struct {
 	// GetLogin writes the user who is logged in to Out, and does nothing else.
 	GetLogin bool
 	Out      io.Writer
+	// Stored, when not nil, is told where credentials were stored: a file or
+	// a helper.
+	Stored func(where string)
 }
 
 // Login verifies credentials with the registry and stores them, in the
@@ -58,8 +61,12 @@ func (c *Client) Login(ctx context.Context, l LoginOptions) error {
 	if err := c.checkAuth(ctx, sys, host, l); err != nil {
 		return err
 	}
-	if _, err := config.SetCredentials(sys, key, l.Username, l.Password); err != nil {
+	where, err := config.SetCredentials(sys, key, l.Username, l.Password)
+	if err != nil {
 		return fmt.Errorf("storing the credentials of %s: %w", key, plain(err, l.Password))
+	}
+	if l.Stored != nil {
+		l.Stored(where)
 	}
 	return nil
 }
@@ -115,7 +122,10 @@ func (c *Client) loginSystem() (*types.SystemContext, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.o.Authfile != "" {
+	switch {
+	case c.o.CompatAuthfile != "":
+		sys.AuthFilePath, sys.DockerCompatAuthFilePath = "", c.o.CompatAuthfile
+	case c.o.Authfile != "":
 		sys.AuthFilePath, sys.DockerCompatAuthFilePath = c.o.Authfile, ""
 	}
 	return sys, nil

@@ -14,6 +14,7 @@ import (
 // registryFlags say how to reach registries.
 type registryFlags struct {
 	authfile, certDir, creds string
+	compatAuthfile           string
 	signaturePolicy          string
 	tlsVerify                bool
 	retry                    int
@@ -35,6 +36,11 @@ func (r *registryFlags) addAuthfile(cmd *cobra.Command) {
 	_ = cmd.MarkFlagFilename("authfile")
 }
 
+func (r *registryFlags) addCompatAuthfile(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&r.compatAuthfile, "compat-auth-file", "", "keep credentials in this `file`, in the form of docker's config.json, instead")
+	_ = cmd.MarkFlagFilename("compat-auth-file")
+}
+
 func (r *registryFlags) addTLS(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&r.certDir, "cert-dir", "", "take certificates (*.crt, *.cert, *.key) for the registry from this `directory`")
@@ -45,10 +51,13 @@ func (r *registryFlags) addTLS(cmd *cobra.Command) {
 // options checks the flags; mustRead says that a file of credentials that
 // was named has to exist.
 func (r *registryFlags) options(cmd *cobra.Command, mustRead bool) (transport.Options, error) {
-	o := transport.Options{Authfile: r.authfile, CertDir: r.certDir, Creds: r.creds, SignaturePolicy: r.signaturePolicy}
+	o := transport.Options{Authfile: r.authfile, CompatAuthfile: r.compatAuthfile, CertDir: r.certDir, Creds: r.creds, SignaturePolicy: r.signaturePolicy}
 	fs := cmd.Flags()
 	if fs.Changed("tls-verify") {
 		o.TLSVerify = &r.tlsVerify
+	}
+	if r.compatAuthfile != "" && r.authfile != "" && fs.Changed("authfile") {
+		return o, fmt.Errorf("--authfile and --compat-auth-file: want one or the other: %w", define.ErrInvalid)
 	}
 	if mustRead && r.authfile != "" {
 		if _, err := os.Stat(r.authfile); err != nil {

@@ -17,6 +17,7 @@ type loginFlags struct {
 	registry                registryFlags
 	username, password      string
 	passwordStdin, getLogin bool
+	verbose                 bool
 }
 
 func newLoginCommand(a *app) *cobra.Command {
@@ -35,12 +36,14 @@ verified; on a terminal what is missing is asked for. A password given by
 		RunE: func(cmd *cobra.Command, args []string) error { return runLogin(a, cmd, &flags, args[0]) },
 	}
 	flags.registry.addAuthfile(cmd)
+	flags.registry.addCompatAuthfile(cmd)
 	flags.registry.addTLS(cmd)
 	fs := cmd.Flags()
 	fs.BoolVar(&flags.getLogin, "get-login", false, "print the name of the user who is logged in")
 	fs.StringVarP(&flags.password, "password", "p", "", "the `password` or token; other users can see it")
 	fs.BoolVar(&flags.passwordStdin, "password-stdin", false, "read the password from standard input")
 	fs.StringVarP(&flags.username, "username", "u", "", "the user's `name`")
+	fs.BoolVarP(&flags.verbose, "verbose", "v", false, "print where the credentials were stored")
 	return cmd
 }
 
@@ -51,6 +54,9 @@ func runLogin(a *app, cmd *cobra.Command, flags *loginFlags, registry string) er
 	}
 	o := transport.LoginOptions{
 		Registry: registry, Username: flags.username, Password: flags.password, GetLogin: flags.getLogin, Out: a.out,
+	}
+	if flags.verbose {
+		o.Stored = func(where string) { a.println("Used: " + where) }
 	}
 	if err := flags.check(cmd); err != nil {
 		return err

@@ -46,6 +46,7 @@ func newLogoutCommand(a *app) *cobra.Command {
 		},
 	}
 	registry.addAuthfile(cmd)
+	registry.addCompatAuthfile(cmd)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "forget the credentials of all registries")
 	return cmd
 }

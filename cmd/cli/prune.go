@@ -18,8 +18,10 @@ import (
 var pruneKeys = []string{"until", "label"}
 
 type pruneFlags struct {
-	all, force bool
-	filters    []string
+	all, force, verbose            bool
+	filters                        []string
+	maxUsed, reserved, minimumFree string
+	keep                           cacheRoom
 }
 
 func newPruneCommand(a *app) *cobra.Command {
@@ -33,16 +35,25 @@ what killed builds have left; say how many bytes that frees. With --all,
 images with names go too, unless a container uses them.
 
 Filters: until=TIME keeps what was made or used since; label=KEY[=VALUE] removes
-images with that label only, and leaves the cache alone.`,
+images with that label only, and leaves the cache alone.
+
+With --max-used-space, --reserved-space or --min-free-space the layers of the
+cache that were used last stay, as many as there is room for, and so do the
+directories of cache mounts. Sizes are bytes, or have a unit: 500MB, 20GiB.`,
 		Example: `  strata prune
   strata prune --filter until=168h
-  strata prune --all`,
+  strata prune --all
+  strata prune --max-used-space 20GB`,
 		Args: wantArgs(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPrune(a, cmd, flags) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&flags.all, "all", "a", false, "remove named images that no container uses as well")
 	fs.BoolVarP(&flags.force, "force", "f", false, "remove the containers that use an image as well")
+	fs.StringVar(&flags.maxUsed, "max-used-space", "", "keep this `size` of the build cache at most")
+	fs.StringVar(&flags.minimumFree, "min-free-space", "", "remove as much of the build cache as leaves this `size` free on the store's disk")
+	fs.StringVar(&flags.reserved, "reserved-space", "", "keep this `size` of the build cache in any case")
+	fs.BoolVar(&flags.verbose, "verbose", false, "print the IDs of the layers that are removed")
 	fs.StringSliceVar(&flags.filters, "filter", nil, "remove only what a `condition` (key=value) holds for")
 	return cmd
 }
@@ -52,10 +63,15 @@ func runPrune(a *app, cmd *cobra.Command, flags pruneFlags) error {
 	if err != nil {
 		return err
 	}
+	room, err := flags.room()
+	if err != nil {
+		return err
+	}
 	engine, err := a.openStore(cmd.Context())
 	if err != nil {
 		return err
 	}
+	flags.keep = room
 	freed, err := prune(cmd.Context(), a, engine, flags, filters)
 	a.println("freed: " + sizeText(max(freed, 0)))
 	return err
@@ -72,6 +88,9 @@ func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, fil
 			return nil
 		}
 		o, err := cachePrune(filters)
+		if err == nil {
+			o.KeepBytes, err = flags.keep.bytes(ctx, e)
+		}
 		if err != nil {
 			return err
 		}
@@ -96,7 +115,12 @@ func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, fil
 	if total.Records+len(total.Layers) > 0 {
 		a.println(fmt.Sprintf("build cache: %d records and %d layers", total.Records, len(total.Layers)))
 	}
-	if withCache {
+	if flags.verbose {
+		for _, id := range total.Layers {
+			a.println("layer: " + string(id))
+		}
+	}
+	if withCache && !flags.keep.bounded() {
 		mounts, bytes, err := pruneMounts(ctx, e, filters)
 		failed = errors.Join(failed, err)
 		freed += bytes
