@@ -115,7 +115,8 @@ func (c *Container) add(ctx context.Context, a Add, o layer.BeginOptions, fresh 
 		Unpack: a.Unpack, Hash: a.Hash, ModTime: a.ModTime, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
 	}
 	if put.Owner == nil && !a.KeepOwner {
-		put.Owner = &copier.Owner{}
+		// A context's owners mean nothing, but an archive's are its content.
+		put.Owner, put.ArchiveOwners = &copier.Owner{}, true
 	}
 	if w.Upper() == nil {
 		return withRoot(w.Root(), func(root *copier.Root) error { return a.write(ctx, root, put) })

@@ -28,6 +28,8 @@ type Put struct {
 	Mode func(fs.FileMode) fs.FileMode
 	// Unpack extracts sources that are archives (ADD) in place of copying.
 	Unpack bool
+	// ArchiveOwners keeps the owners that archives say, whatever Owner is.
+	ArchiveOwners bool
 	// Upper is the overlay's upper directory, for writing new subtrees
 	// without passing through the overlay; nil where there is none.
 	Upper *Root

@@ -52,7 +52,11 @@ func (pt *putter) unpack(dir int, base string, src *source, dest destination) (b
 }
 
 func (pt *putter) extract(dest string) Extract {
-	return Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, ModTime: pt.p.ModTime, IgnoreChownErrors: pt.p.IgnoreChownErrors}
+	e := Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, ModTime: pt.p.ModTime, IgnoreChownErrors: pt.p.IgnoreChownErrors}
+	if pt.p.ArchiveOwners {
+		e.Owner = nil
+	}
+	return e
 }
 
 // progressReader counts the bytes of an archive.

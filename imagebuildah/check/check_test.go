@@ -115,7 +115,7 @@ func TestSkips(t *testing.T) {
 		{"", "skip=all", "[]"},
 		{"", "skip=UndefinedVar", "[6 MaintainerDeprecated]"},
 		{"b", "", "[6 MaintainerDeprecated Containerfile: no stage b; did you mean a?]"},
-		{"", "skip", `[Containerfile: BUILDKIT_DOCKERFILE_CHECK=skip: invalid check option "skip"; want skip=rule,..., error=true or experimental=rule,...]`},
+		{"", "skip", `[Containerfile: check=skip: invalid check option "skip"; want skip=rule,..., error=true or experimental=rule,...]`},
 	} {
 		o.Target, o.BuildArgs = c.target, map[string]string{"BUILDKIT_DOCKERFILE_CHECK": c.check}
 		if got := fmt.Sprint(findings(t, o)); got != c.want {

@@ -1,6 +1,7 @@
 package containerfile
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -28,10 +29,15 @@ func (c Check) Skips(rule string) bool { return c.SkipAll || slices.Contains(c.S
 // gathers warnings.
 func (b *fileBuilder) check(instead string) error {
 	config := &linter.Config{}
+	if instead == "" && bytes.HasPrefix(b.content, []byte("#!")) {
+		// The line hides directives from the parser, but not from those who
+		// look for this one.
+		instead, _, _, _ = parser.ParseDirective("check", b.content)
+	}
 	if instead != "" {
 		parsed, err := linter.ParseLintOptions(instead)
 		if err != nil {
-			return &Error{File: b.file.Name, Err: fmt.Errorf("BUILDKIT_DOCKERFILE_CHECK=%s: %w; want skip=rule,..., error=true or experimental=rule,...", quoteWord(instead), err)}
+			return &Error{File: b.file.Name, Err: fmt.Errorf("check=%s: %w; want skip=rule,..., error=true or experimental=rule,...", quoteWord(instead), err)}
 		}
 		config = parsed
 	}
