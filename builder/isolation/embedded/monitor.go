@@ -47,7 +47,8 @@ func init() {
 // monitor starts an init in the namespaces that the builder asks for, answers
 // with its number and an errno, and at last with its wait status.
 func monitor(control *os.File) int {
-	if err := unix.CloseRange(controlFD+1, ^uint(0), 0); err != nil {
+	// Not closed: the runtime may have some of its own by now.
+	if err := unix.CloseRange(controlFD+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return 1
 	}
 	flags, err := readNumber(control)

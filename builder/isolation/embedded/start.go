@@ -100,6 +100,8 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 	if err == nil {
 		p.pid = p.child.Pid
 		if p.control != nil {
+			// Ours closed first: should the monitor die, nobody has its side.
+			closeAll(files[3:])
 			if err = p.askMonitor(); err != nil {
 				p.end()
 				return nil, fmt.Errorf("start a process in new namespaces: %w", err)
@@ -113,6 +115,12 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 		err = errno // without the descriptor's path, which tells nobody anything
 	}
 	return nil, fmt.Errorf("start a process in new namespaces: %w", err)
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 func (s *starter) close() error {
