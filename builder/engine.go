@@ -57,7 +57,9 @@ type Engine struct {
 
 	filesOnce sync.Once
 	files     *store.Workspace // of PrivateDir; nil until it is asked for
-	temp      string           // PrivateDir where there is no store
+
+	emulators sync.Map // by platform: what emulator found out
+	temp      string   // PrivateDir where there is no store
 
 	networks networks
 }
@@ -209,7 +211,7 @@ func firstAvailable(ctx context.Context, make func() (isolation.Driver, error)) 
 		return nil, err
 	}
 	if err := d.Available(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("isolation %s: %w", d.Name(), err), d.Close())
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }

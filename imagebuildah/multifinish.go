@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -106,13 +107,25 @@ func (b *build) writeListOutputs(ctx context.Context, targets []*stage, r *Resul
 				}
 			}
 		default:
-			err = b.writeOutput(ctx, nil, r, o)
+			err = b.writeOutput(ctx, nil, b.pushable(r), o)
 		}
 		if err != nil {
 			return fmt.Errorf("output type=%s: %w", o.Type, err)
 		}
 	}
 	return nil
+}
+
+// pushable is the result without the name that Options.Manifest gave it, when
+// that is one of the store only.
+func (b *build) pushable(r *Result) *Result {
+	list, err := transport.NormalizeTag(b.opts.Manifest)
+	if err != nil || !strings.HasPrefix(list, "localhost/") {
+		return r
+	}
+	p := *r
+	p.Names = slices.DeleteFunc(slices.Clone(r.Names), func(n string) bool { return n == list })
+	return &p
 }
 
 // platformDir is a platform as a directory's name, as buildx writes it.
