@@ -198,7 +198,7 @@ func bridgePlan(taken []netip.Prefix, six bool) (plan, error) {
 // obstacle names a firewall that may drop what the kernel forwards for us; ""
 // is none that is known.
 func obstacle() string {
-	if b, err := os.ReadFile("/proc/self/net/ip_tables_names"); err == nil && strings.Contains("\n"+string(b), "\nfilter\n") {
+	if b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil && strings.Contains("\n"+string(b), "\nfilter\n") {
 		return "iptables (legacy)"
 	}
 	s, err := netlink.Dial(netlink.Netfilter)

@@ -31,7 +31,7 @@ func lookAtHost() host {
 		own4: source(unix.AF_INET), own6: source(unix.AF_INET6),
 		resolvers: readResolvers("/etc/resolv.conf"),
 	}
-	if f, err := os.Open("/proc/self/net/route"); err == nil {
+	if f, err := os.Open("/proc/thread-self/net/route"); err == nil {
 		h.routes = readRoutes(bufio.NewScanner(f))
 		f.Close()
 	}

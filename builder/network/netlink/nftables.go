@@ -147,3 +147,42 @@ func cString(b []byte) string {
 	}
 	return string(b)
 }
+
+// Tables returns the names of the tables of all families.
+func (s *Socket) Tables() ([]string, error) {
+	var out []string
+	m := nfMessage(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, unix.AF_UNSPEC)
+	err := s.dump(m, func(_ uint16, body []byte) {
+		if len(body) < 4 {
+			return
+		}
+		attributes(body[4:], func(kind uint16, value []byte) bool {
+			if kind == unix.NFTA_TABLE_NAME {
+				out = append(out, cString(value))
+			}
+			return true
+		})
+	})
+	return out, err
+}
+
+// DropForwarded makes a table, owned by the socket, whose policy is to drop
+// what is forwarded. It is for tests of what happens beside such a one.
+func (s *Socket) DropForwarded(table string) error {
+	b := &Batch{transaction: true}
+	t := nfMessage(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.NFPROTO_INET)
+	t.text(unix.NFTA_TABLE_NAME, table)
+	t.be32(unix.NFTA_TABLE_FLAGS, tableOwner)
+	b.add(t, "nftables table %s", table)
+	c := nfMessage(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.NFPROTO_INET)
+	c.text(unix.NFTA_CHAIN_TABLE, table)
+	c.text(unix.NFTA_CHAIN_NAME, "forward")
+	c.nest(chainHook, func() {
+		c.be32(unix.NFTA_HOOK_HOOKNUM, hookForward)
+		c.be32(unix.NFTA_HOOK_PRIORITY, 0)
+	})
+	c.be32(chainPolicy, 0 /* NF_DROP */)
+	c.text(unix.NFTA_CHAIN_TYPE, "filter")
+	b.add(c, "nftables chain forward")
+	return s.Do(b)
+}

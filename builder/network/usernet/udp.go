@@ -22,22 +22,23 @@ const maxDatagram = 65535
 const maxConversations = 1024
 
 // converse is called for the first datagram of an address pair, on the
-// goroutine that reads the device: it must not wait.
-func (n *Stack) converse(r *udp.ForwarderRequest) {
+// goroutine that reads the device: it must not wait. False says that
+// nobody is there, which the sender is told.
+func (n *Stack) converse(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	t, ok := n.resolve(address(id.LocalAddress), id.LocalPort)
 	if !ok || n.ctx.Err() != nil {
-		return
+		return false
 	}
 	if n.conversations.Add(1) > maxConversations {
 		n.conversations.Add(-1)
-		return
+		return true
 	}
 	var queue waiter.Queue
 	endpoint, e := r.CreateEndpoint(&queue)
 	if e != nil {
 		n.conversations.Add(-1)
-		return
+		return true
 	}
 	inside := gonet.NewUDPConn(&queue, endpoint)
 	n.wg.Add(1)
@@ -60,6 +61,7 @@ func (n *Stack) converse(r *udp.ForwarderRequest) {
 		defer stopOutside()
 		exchange(inside, outside)
 	}()
+	return true
 }
 
 // exchange carries datagrams until neither side has sent one for a while.
