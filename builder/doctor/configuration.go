@@ -16,6 +16,7 @@ import (
 	"go.podman.io/storage/pkg/configfile"
 	"go.podman.io/storage/pkg/homedir"
 	"go.podman.io/storage/pkg/unshare"
+	"golang.org/x/sys/unix"
 )
 
 // configuration says which files are read, in the order in which they are.
@@ -127,7 +128,8 @@ func authFiles() []string {
 
 // readAuth returns the names in a file with credentials, sorted.
 func readAuth(file string) (registries, helpers []string, err error) {
-	f, err := os.Open(file)
+	// A FIFO must not hold us up.
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}

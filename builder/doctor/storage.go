@@ -148,6 +148,9 @@ func (x *examiner) storage(context.Context) {
 		root.State, root.Text, root.Remedy = Missing, fmt.Sprintf("%s cannot be written: %v", c.GraphRoot, err), "--root DIRECTORY, or make it this user's"
 	case err != nil:
 		root.State, root.Text, root.Remedy = Missing, fmt.Sprintf("%s cannot be made: %s: %v", c.GraphRoot, where, err), "--root DIRECTORY, or HOME"
+	case x.scratch != "" && where != c.GraphRoot:
+		// Root may write everywhere, says access(2); /proc and its like differ.
+		root.State, root.Text, root.Remedy = Missing, fmt.Sprintf("%s cannot be made: %s", c.GraphRoot, x.scratch), "--root DIRECTORY"
 	case c.Note != "":
 		root.State, root.Remedy = Lesser, "set HOME, or --root, to a directory of yours"
 	}

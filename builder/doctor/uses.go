@@ -21,7 +21,7 @@ var tools = []struct{ name, purpose string }{
 
 func (x *examiner) programs(context.Context) {
 	for _, t := range tools {
-		id := "programs." + t.name
+		id := "programs." + strings.ReplaceAll(t.name, "-", "_")
 		path, err := exec.LookPath(t.name)
 		if err != nil {
 			f := x.fact(id, t.name, "not installed; only for: %s", t.purpose)

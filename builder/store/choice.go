@@ -54,12 +54,12 @@ func Choose(o Options) (Choice, error) {
 	return c, nil
 }
 
-// runtimeDirs are the directories that the library makes while it looks for a
-// place for a user's volatile state, and which of them are there.
+// runtimeDirs are the directories that are made while a place for a user's
+// state is looked for, and which of them are there.
 func runtimeDirs() map[string]bool {
 	uid := unshare.GetRootlessUID()
 	there := map[string]bool{}
-	for _, dir := range []string{fmt.Sprintf("/run/user/%d", uid), filepath.Join(os.TempDir(), fmt.Sprintf("storage-run-%d", uid))} {
+	for _, dir := range []string{fmt.Sprintf("/run/user/%d", uid), filepath.Join(os.TempDir(), fmt.Sprintf("storage-run-%d", uid)), fmt.Sprintf(homeless, uid)} {
 		_, err := os.Lstat(dir)
 		there[dir] = err == nil
 	}
@@ -102,7 +102,7 @@ func settlePaths(o Options, so *types.StoreOptions) (note string, err error) {
 	}
 	dir := fmt.Sprintf(homeless, uid)
 	if err := ownDir(dir); err != nil {
-		return "", fmt.Errorf("images cannot be kept in %s (%w), nor in %s: %w: set HOME, or --root and --runroot", standard, why, dir, err)
+		return "", fmt.Errorf("images cannot be kept in %s (%w), nor in %s (%w): set HOME, or --root and --runroot: %w", standard, why, dir, err, define.ErrInvalid)
 	}
 	so.GraphRoot = filepath.Join(dir, "storage")
 	return fmt.Sprintf("images are kept in %s, because %s cannot be made (%v): set HOME, or --root, to a directory of yours", so.GraphRoot, standard, why), nil
@@ -111,17 +111,17 @@ func settlePaths(o Options, so *types.StoreOptions) (note string, err error) {
 // unusable returns why a directory neither exists nor can be made. One that
 // exists is usable, whatever comes of it: the user's images are in it.
 func unusable(dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return nil
+	}
 	for at := dir; ; at = filepath.Dir(at) {
 		err := unix.Access(at, unix.W_OK|unix.X_OK)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
-			continue
-		case at == dir && !errors.Is(err, fs.ErrPermission):
+		if err == nil {
 			return nil
 		}
-		return &fs.PathError{Op: "write", Path: at, Err: err}
+		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			return &fs.PathError{Op: "write", Path: at, Err: err}
+		}
 	}
 }
 
@@ -140,7 +140,7 @@ func checkOwn(dir string) error {
 		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
-		return fmt.Errorf("%s is not a directory that only this user may use: %w", dir, define.ErrInvalid)
+		return fmt.Errorf("%s is not a directory that only this user may use", dir)
 	}
 	return nil
 }

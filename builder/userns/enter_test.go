@@ -101,7 +101,7 @@ func command(t *testing.T, mode string, uid uint32) *exec.Cmd {
 		t.Fatal(err)
 	}
 	c := exec.Command(exe)
-	c.Env = append(os.Environ(), modeVariable+"="+mode)
+	c.Env = append(os.Environ(), modeVariable+"="+mode, "TMPDIR=/nonexistent")
 	c.Dir = "/"
 	c.Stderr = os.Stderr
 	if uid != uint32(os.Getuid()) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,30 @@ func settleEnvironment() (notes []string) {
 		notes = append(notes, fmt.Sprintf("XDG_RUNTIME_DIR=%s is another user's and is not used: log in as this user (machinectl shell, su -), or unset it", dir))
 	}
 	return notes
+}
+
+// settleRuntimeDir gives a worker whose user has no XDG_RUNTIME_DIR the
+// directory that containers/storage would choose. Unset, it would make
+// containers/image look for credentials in that of id 0, which the worker has.
+func settleRuntimeDir(uid int) {
+	if os.Getenv("XDG_RUNTIME_DIR") != "" {
+		return
+	}
+	dir := fmt.Sprintf("/run/user/%d", uid)
+	if !own(dir) {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("storage-run-%d", uid))
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) || !own(dir) {
+			return // the store's opening says what is wrong with it
+		}
+	}
+	os.Setenv("XDG_RUNTIME_DIR", dir)
+}
+
+// own reports a directory that only this process's user may use, which in a
+// directory that all may write nobody else can have put there.
+func own(dir string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && int(st.Uid) == os.Geteuid() && st.Mode&0o077 == 0
 }
 
 // accountHome is the home directory in the user database, or NoHome.

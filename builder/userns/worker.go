@@ -32,6 +32,9 @@ func becomeWorker(m workerMark) Info {
 	info.Worker, info.Front = true, m.front
 	info.PIDNamespace = m.flags&unix.CLONE_NEWPID != 0
 	info.Notes = words[1:]
+	if m.flags&unix.CLONE_NEWUSER != 0 && info.UID != 0 {
+		settleRuntimeDir(info.UID)
+	}
 	if info.SingleID && m.flags&unix.CLONE_NEWUSER == 0 {
 		info.Notes = append(info.Notes, singleNote(errors.New("the user namespace around this program maps no more")))
 	}
