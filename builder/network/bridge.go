@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,7 +80,7 @@ func (p plan) pair(host *netlink.Socket, name string) (namespace *os.File, err e
 			return err
 		}
 		b := &netlink.Batch{}
-		b.AddVeth(netlink.Veth{Name: name}, netlink.Veth{Name: deviceName, Index: deviceIndex}, int(namespace.Fd()))
+		b.AddVeth(netlink.Veth{Name: name, Up: true}, netlink.Veth{Name: deviceName, Index: deviceIndex}, int(namespace.Fd()))
 		if err := host.Do(b); err != nil {
 			return err
 		}
@@ -109,24 +110,44 @@ func (p plan) hostSide(s *netlink.Socket, name string) error {
 	for i, g := range p.gateways {
 		b.AddAddress(index, netip.PrefixFrom(g, p.peers[i].Bits()))
 	}
-	return s.Do(b)
+	if err := s.Do(b); err != nil {
+		return err
+	}
+	// It was switched on before its peer: until a worker of the kernel's has
+	// noticed that one, it drops what it is to send.
+	for range 100 {
+		if r, err := askDevice(name, unix.SIOCGIFFLAGS); err != nil || r.Uint16()&unix.IFF_RUNNING != 0 {
+			return err
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	return nil
 }
 
 // deviceNumber returns the number of a device in this thread's namespace.
 func deviceNumber(name string) (int32, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	r, err := askDevice(name, unix.SIOCGIFINDEX)
 	if err != nil {
 		return 0, err
+	}
+	return int32(r.Uint32()), nil
+}
+
+// askDevice asks a device of this thread's namespace (netdevice(7)).
+func askDevice(name string, what uint) (*unix.Ifreq, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
 	defer unix.Close(fd)
 	r, err := unix.NewIfreq(name)
 	if err == nil {
-		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, r)
+		err = unix.IoctlIfreq(fd, what, r)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("device %s: %w", name, err)
+		return nil, fmt.Errorf("device %s: %w", name, err)
 	}
-	return int32(r.Uint32()), nil
+	return r, nil
 }
 
 // deleteDevice removes the host's end. That it has gone already is well.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -80,22 +81,24 @@ func newPacketDevice(p plan) (device, error) {
 			netlink.Veth{Name: deviceName, Index: deviceIndex, MTU: usernet.MTU, MAC: deviceMAC},
 			netlink.Veth{Name: "far", Index: deviceIndex, MTU: usernet.MTU, MAC: stackMAC},
 			int(far.Fd()))
-		p.configure(b, true)
 		if err := do(b); err != nil {
 			return err
 		}
-		// Not before the other end was there (ENOTCONN), and before the socket
-		// is bound, which a device that is off would tell of as an error.
-		far1 := &netlink.Batch{}
-		far1.SetLink(deviceIndex, 0)
-		if err := farSocket.Do(far1); err != nil {
+		// The far end first: the device that is switched on last loses no
+		// packet (the kernel tells the other one by a queue of work).
+		b = &netlink.Batch{}
+		b.SetLink(deviceIndex, 0)
+		if err := farSocket.Do(b); err != nil {
 			return err
 		}
 		sa := &unix.SockaddrLinklayer{Protocol: bigEndian16(unix.ETH_P_ALL), Ifindex: deviceIndex}
 		if err := unix.Bind(d.fd, sa); err != nil {
 			return fmt.Errorf("packet socket: %w", err)
 		}
-		return nil
+		b = &netlink.Batch{}
+		b.SetLink(deviceIndex, 0)
+		p.configure(b, true)
+		return do(b)
 	})
 	if err != nil {
 		d.close()
@@ -191,7 +194,10 @@ func (d device) close() {
 	}
 }
 
-func bigEndian16(v uint16) uint16 { return v<<8 | v>>8 }
+// bigEndian16 is htons(3).
+func bigEndian16(v uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
+}
 
 // plan is the addresses of a private network.
 type plan struct {

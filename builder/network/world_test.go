@@ -85,7 +85,7 @@ func newWorld(t *testing.T, six bool) *world {
 	defer s.Close()
 	b := &netlink.Batch{}
 	b.SetLink(netlink.LoopbackIndex, 0)
-	b.AddVeth(netlink.Veth{Name: "up0", Index: 5}, netlink.Veth{Name: "eth0", Index: deviceIndex}, int(ns.Fd()))
+	b.AddVeth(netlink.Veth{Name: "up0", Index: 5, Up: true}, netlink.Veth{Name: "eth0", Index: deviceIndex}, int(ns.Fd()))
 	check(t, s.Do(b))
 	check(t, in(t, ns, func() error {
 		b := &netlink.Batch{}

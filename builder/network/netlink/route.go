@@ -20,6 +20,9 @@ type Veth struct {
 	Name string
 	MTU  uint32
 	MAC  [6]byte // zero: the kernel's choice
+	// Up switches it on. Of a pair, the end that is switched on last works at
+	// once, and the other soon after (Running).
+	Up bool
 	// Index is the device's number; 0 is the kernel's choice. A number of
 	// one's own spares asking for it.
 	Index int32
@@ -38,10 +41,14 @@ func (m *message) veth(v Veth) {
 // vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
 const vethInfoPeer = 1
 
-// AddVeth makes a pair: here in the socket's namespace, peer in the one of
-// the descriptor.
+// AddVeth makes a pair: here in the socket's namespace; peer in the one of
+// the descriptor, and off: the kernel opens no end before both are there.
 func (b *Batch) AddVeth(here, peer Veth, peerNamespace int) {
-	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifInfo(here.Index, unix.IFF_UP, unix.IFF_UP)...)
+	var flags uint32
+	if here.Up {
+		flags = unix.IFF_UP
+	}
+	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifInfo(here.Index, flags, flags)...)
 	m.veth(here)
 	m.nest(unix.IFLA_LINKINFO, func() {
 		m.text(unix.IFLA_INFO_KIND, "veth")
