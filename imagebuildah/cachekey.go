@@ -1,9 +1,6 @@
 package imagebuildah
 
 import (
-	"encoding/json"
-	"fmt"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -71,21 +68,9 @@ func addEnv(k *cache.Key, kind string, env []string) {
 	}
 }
 
-// addValue adds a value unless it is the default.
-func addValue(k *cache.Key, name string, v, none any) {
-	if reflect.DeepEqual(v, none) {
-		return
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		text = []byte(fmt.Sprintf("%#v", v)) // strings and numbers: cannot happen
-	}
-	k.Add(name, string(text))
-}
-
 // addConfinement adds the flags that a step can notice. Defaults add nothing,
-// so that a new flag does not void older records. Limits do not count: a step
-// that keeps them gives the same result without.
+// so that a new flag does not void older records. Limits count: a step sees
+// them, as the number of CPUs that make(1) uses.
 func addConfinement(k *cache.Key, r RunOptions) {
 	if r.Network != "" && r.Network != "host" {
 		k.Add("--network", string(r.Network))
@@ -97,21 +82,6 @@ func addConfinement(k *cache.Key, r RunOptions) {
 	addList(k, "--dns", r.DNS)
 	addList(k, "--dns-search", r.DNSSearch)
 	addList(k, "--dns-option", r.DNSOptions)
-	addList(k, "--group-add", r.GroupAdd)
-	if r.Hostname != "" {
-		k.Add("--hostname", r.Hostname)
-	}
-	if r.NoHosts {
-		k.Add("--no-hosts", "true")
-	}
-	if r.NoHostname {
-		k.Add("--no-hostname", "true")
-	}
-	for _, d := range r.Devices {
-		k.Add("--device", d.Source+":"+d.Target+":"+d.Permissions)
-	}
-	addValue(k, "namespaces", r.Namespaces, isolation.Namespaces{})
-	addValue(k, "--security-opt", r.Security, isolation.Security{})
 	if r.ShmSize != 0 {
 		k.Add("--shm-size", strconv.FormatInt(r.ShmSize, 10))
 	}

@@ -104,6 +104,8 @@ func (d *driver) tryNamespaces() error {
 func explain(err error) error {
 	remedy := ""
 	switch {
+	case errors.Is(err, syscall.EPERM) && strings.Contains(err.Error(), "/proc"):
+		remedy = "; parts of the /proc around strata are hidden (in a container: --security-opt unmask=/proc/* shows them)"
 	case errors.Is(err, syscall.ENOSPC):
 		remedy = "; a limit of namespaces is reached: see sysctl user.max_pid_namespaces and its siblings"
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
