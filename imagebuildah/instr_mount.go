@@ -99,7 +99,7 @@ func closeOrigins(list []*runMount) {
 
 // pattern is the mount's source for Root.Select, which reads wildcards.
 func (m *runMount) pattern() string {
-	return literal(path.Join("/", m.Source))
+	return Literal(path.Join("/", m.Source))
 }
 
 // pick selects what a mount of the context shows, once: the files that the

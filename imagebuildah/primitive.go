@@ -214,13 +214,13 @@ func hostSources(dir, ignoreFile string, names []string) (*buildcontext.Context,
 		if strings.Contains(n, "/./") {
 			pivot = "/"
 		}
-		full[i] = literal(wd) + pivot + n
+		full[i] = Literal(wd) + pivot + n
 	}
 	c, err := buildcontext.OpenFolder("/", buildcontext.FolderOptions{All: true, IgnoreFile: ignoreFile})
 	return c, full, err
 }
 
-// literal writes a path as a pattern that matches nothing else.
-func literal(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+// Literal writes a file's name as a pattern that matches nothing else.
+func Literal(path string) string {
+	return strings.NewReplacer(`\`, `[\\]`, `*`, `[*]`, `?`, `[?]`, `[`, `[[]`).Replace(path)
 }

@@ -118,7 +118,7 @@ func escapeWildcards(names []string) []string {
 	escaped := make([]string, len(names))
 	for i, n := range names {
 		if escaped[i] = n; !strings.Contains(n, "://") {
-			escaped[i] = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(n)
+			escaped[i] = imagebuildah.Literal(n)
 		}
 	}
 	return escaped
