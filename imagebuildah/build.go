@@ -28,10 +28,12 @@ import (
 type run struct {
 	engine  *builder.Engine
 	context *buildcontext.Context
-	file    *containerfile.File
-	space   *builder.Space
-	index   *cache.FileIndex
-	private private
+	// contexts are those of --build-context.
+	contexts namedContexts
+	file     *containerfile.File
+	space    *builder.Space
+	index    *cache.FileIndex
+	private  private
 
 	ctx     context.Context // of the stages: cancelled by the first failure
 	outer   context.Context // the caller's: finished steps are kept when one fails
@@ -73,11 +75,13 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	for _, w := range bc.Warnings {
 		define.Emit(e.Listener(), define.Event{Kind: define.EventWarning, Text: w})
 	}
-	file, err := parseFiles(bc)
+	contexts := newNamedContexts(&o)
+	defer contexts.close()
+	file, err := parseFiles(bc, contexts.names(), o.BuildArgs["BUILDKIT_DOCKERFILE_CHECK"])
 	if err != nil {
 		return nil, err
 	}
-	r := &run{engine: e, context: bc, file: file}
+	r := &run{engine: e, context: bc, contexts: contexts, file: file}
 	builds, err := r.planBuilds(ctx, o)
 	if err != nil {
 		return nil, err
@@ -89,12 +93,16 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	return r.execute(ctx, builds)
 }
 
-func parseFiles(bc *buildcontext.Context) (*containerfile.File, error) {
+func parseFiles(bc *buildcontext.Context, contexts []string, check string) (*containerfile.File, error) {
 	sources := make([]containerfile.Source, len(bc.Files))
 	for i, f := range bc.Files {
 		sources[i] = containerfile.Source{Name: f.Name, Content: f.Content}
 	}
-	return containerfile.ParseFiles(sources)
+	file, err := containerfile.ParseFilesWith(sources, containerfile.Options{Contexts: contexts, Check: check})
+	if err == nil {
+		err = file.RuleError()
+	}
+	return file, err
 }
 
 // checkOptions refuses what this version cannot do and what is malformed.
@@ -117,6 +125,11 @@ func checkOptions(o *Options) error {
 	}
 	for _, name := range o.Allow {
 		if err := CheckEntitlement(name); err != nil {
+			return err
+		}
+	}
+	for name, value := range o.BuildContexts {
+		if err := CheckBuildContext(name, value); err != nil {
 			return err
 		}
 	}

@@ -231,6 +231,16 @@ func (r *run) commonPlatforms(ctx context.Context, o Options) ([]define.Platform
 		if _, ok := b.graph.BaseStage[i]; ok || base == "scratch" || base == "" || r.file.Stages[i].Platform != "" || asked[base] {
 			continue
 		}
+		if c, ok := r.contexts.find(base); ok {
+			name, image, err := c.image()
+			if err != nil {
+				return nil, err
+			}
+			if !image {
+				continue
+			}
+			base = name
+		}
 		has, err := r.engine.Transport().Platforms(ctx, base, o.Pull)
 		if err != nil {
 			return nil, err

@@ -54,6 +54,9 @@ type Options struct {
 	// Explain reports why each step was executed or not.
 	Explain bool
 	Run     RunOptions
+	// BuildContexts are further contexts by name: what FROM and from= of the
+	// name mean. See CheckBuildContext for the values.
+	BuildContexts map[string]string
 	// Allow lists what the Containerfile may ask for besides (see
 	// CheckEntitlement).
 	Allow   []string

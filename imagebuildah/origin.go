@@ -54,6 +54,9 @@ func (s *stage) openOrigin(ctx context.Context, from string) (*origin, error) {
 		o.open = func(context.Context) (*copier.Root, error) { return root, nil }
 		return o, nil
 	}
+	if c, ok := s.b.contexts.find(from); ok {
+		return s.namedOrigin(ctx, c)
+	}
 	if i, ok := s.b.file.StageByName(from, s.def.Index); ok {
 		return s.stageOrigin(ctx, i)
 	}

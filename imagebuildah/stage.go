@@ -79,6 +79,9 @@ func (s *stage) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, replaced := s.b.contexts.find(s.def.Name); replaced {
+		return s.end(ctx)
+	}
 	triggers, err := s.triggers()
 	if err != nil {
 		return s.fail(&s.def.From, err)
@@ -119,6 +122,9 @@ func (s *stage) triggers() ([]containerfile.Instruction, error) {
 
 // from makes the stage's container.
 func (s *stage) from(ctx context.Context) error {
+	if c, ok := s.b.contexts.find(s.def.Name); ok {
+		return s.fromContext(ctx, c)
+	}
 	base, err := s.b.global.Expand(s.def.Base)
 	if err != nil {
 		return err
@@ -129,6 +135,13 @@ func (s *stage) from(ctx context.Context) error {
 	if base == "" {
 		return fmt.Errorf("base name %q is empty once its arguments are filled in: %w", s.def.Base, define.ErrInvalid)
 	}
+	if c, ok := s.b.contexts.find(base); ok {
+		return s.fromContext(ctx, c)
+	}
+	return s.fromImage(ctx, base)
+}
+
+func (s *stage) fromImage(ctx context.Context, base string) error {
 	platform, err := s.b.ownPlatform(s.def)
 	if err != nil {
 		return err

@@ -111,6 +111,9 @@ func runCall(a *app, ctx context.Context, c call, b imagebuildah.Options) error 
 		return a.enter(false)
 	}
 	o := check.Options{Context: b.Context, BuildArgs: b.BuildArgs, Target: b.Target}
+	for name := range b.BuildContexts {
+		o.Contexts = append(o.Contexts, name)
+	}
 	if len(b.Platforms) > 0 {
 		o.Platform = define.NormalizePlatform(b.Platforms[0])
 	}

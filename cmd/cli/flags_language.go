@@ -2,19 +2,22 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
 )
 
 // languageFlags are about what a Containerfile may say.
 type languageFlags struct {
-	allow []string
+	allow, contexts []string
 }
 
 func (l *languageFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&l.allow, "allow", nil, "let the Containerfile ask for this `entitlement`: network.host or security.insecure")
+	fs.StringArrayVar(&l.contexts, "build-context", nil, "let FROM and from= of a name mean another context, as `name=value`: a directory, a git or http URL, docker-image://NAME or oci-layout://DIR[:TAG]")
 	_ = cmd.RegisterFlagCompletionFunc("allow", fixedValues(imagebuildah.AllowHostNetwork, imagebuildah.AllowInsecure))
 }
 
@@ -25,6 +28,19 @@ func (l *languageFlags) options(o *imagebuildah.Options) error {
 		if err := imagebuildah.CheckEntitlement(name); err != nil {
 			return fmt.Errorf("--allow: %w", err)
 		}
+	}
+	for _, text := range l.contexts {
+		name, value, _ := strings.Cut(text, "=")
+		if err := imagebuildah.CheckBuildContext(name, value); err != nil {
+			return fmt.Errorf("--build-context %s: %w", text, err)
+		}
+		if _, twice := o.BuildContexts[name]; twice {
+			return fmt.Errorf("--build-context %s: %s was given before: %w", text, name, define.ErrInvalid)
+		}
+		if o.BuildContexts == nil {
+			o.BuildContexts = map[string]string{}
+		}
+		o.BuildContexts[name] = value
 	}
 	return nil
 }

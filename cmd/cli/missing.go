@@ -85,7 +85,6 @@ var missingFlags = []MissingFlag{
 	{Command: "build", Name: "attest", From: "docker"},
 	{Command: "build", Name: "blob-cache", From: "buildah"},
 	{Command: "build", Name: "build-arg-file", From: "buildah", Instead: "use --build-arg"},
-	{Command: "build", Name: "build-context", From: "buildah, docker"},
 	{Command: "build", Name: "builder", From: "docker"},
 	{Command: "build", Name: "cache-from", From: "buildah, docker"},
 	{Command: "build", Name: "cache-to", From: "buildah, docker"},

@@ -43,6 +43,9 @@ type Options struct {
 	Stdin      io.Reader
 	// TempDir is where streams are unpacked; "": TMPDIR, else /var/tmp.
 	TempDir string
+	// NoBuildFile: the context holds files for other contexts' build files
+	// only (--build-context). None is read, and there must be more than one.
+	NoBuildFile bool
 	// KeepGitDir leaves .git in a context from a git repository.
 	KeepGitDir bool
 	// MaxDownload, MaxBytes and MaxMembers bound a downloaded context, what
@@ -163,6 +166,12 @@ func (c *Context) open(ctx context.Context, o *Options, kind kind) error {
 	}
 	if err != nil {
 		return err
+	}
+	if o.NoBuildFile {
+		if lone != nil {
+			return fmt.Errorf("%s is no tar archive, which a context is: %w", c.Name, define.ErrInvalid)
+		}
+		return c.readIgnore(o)
 	}
 	if lone != nil && len(o.Files) == 0 {
 		c.Files = []BuildFile{{Name: c.Name, Content: lone}}

@@ -95,6 +95,9 @@ func (f *File) deps(g *Graph, i int, expand func(string) (string, error)) ([]int
 	}
 	for _, ins := range s.Instructions {
 		for _, from := range sources(ins) {
+			if f.contexts[strings.ToLower(from)] {
+				continue
+			}
 			if d, ok := f.StageByName(from, i); ok {
 				found[d] = true
 			}
