@@ -65,6 +65,10 @@ func (s *stage) fail(in *containerfile.Instruction, err error) error {
 	if err == nil || errors.As(err, &ie) {
 		return err
 	}
+	if s.eventPlatform != "" {
+		// For the other platforms it may have gone well.
+		err = fmt.Errorf("%s: %w", s.eventPlatform, err)
+	}
 	return &InstructionError{File: in.File, Line: in.Line, Instruction: in.Text, Err: err}
 }
 
