@@ -75,6 +75,11 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+.PHONY: corpus-peer
+corpus-peer: ## the corpus of build files with Debian's buildah, and where it differs (needs root)
+	tests/setup.sh
+	CORPUS_PEER=buildah go test ./tests -run 'TestCorpusPeer$$' -count=1 -v
+
 .PHONY: bench
 bench: build ## strata beside buildah and plain tools, as a table (some minutes)
 	tests/setup.sh real
