@@ -12,6 +12,7 @@ import (
 
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/network"
+	"github.com/stratabuild/strata/builder/userns"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -98,7 +99,7 @@ func (e *Engine) openNetwork(ctx context.Context, mode isolation.NetworkMode) (*
 		note("steps use the host's network: the proxy of %s is on the loopback device, where a private network does not reach it", proxy)
 		return nil, nil
 	}
-	n, err := network.Open(ctx, network.Options{Mode: m, Rootless: e.opts.Rootless, Listener: e.opts.Listener})
+	n, err := network.Open(ctx, network.Options{Mode: m, Rootless: e.opts.Rootless, Listener: e.opts.Listener, HostProc: userns.HostProc()})
 	switch {
 	case err != nil && m.Kind == network.Default && ctx.Err() == nil:
 		note("steps use the host's network: %v", err)

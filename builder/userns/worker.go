@@ -59,6 +59,7 @@ func settle(flags uintptr) error {
 		return action("separate the mount namespace", err)
 	}
 	if flags&unix.CLONE_NEWPID != 0 {
+		keepHostProc()
 		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return action("mount a /proc for the pid namespace", err)
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/network"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
 )
@@ -36,10 +39,10 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&r.isolation, "isolation", "", "how RUN steps are confined: default (the strongest that works here), embedded, oci, rootless (the same as oci) or chroot; give the `kind`")
 	fs.StringVar(&r.runtime, "runtime", "", "run steps with the OCI runtime of this `path`; implies --isolation oci")
 	fs.StringArrayVar(&r.runtimeFlags, "runtime-flag", nil, "give the OCI runtime a `flag`, without its leading dashes")
-	fs.StringVar(&r.network, "network", "", "network of RUN steps: host or none; give the `mode` (default host)")
+	fs.StringVar(&r.network, "network", "", "network of RUN steps: host, none, private (a namespace of the build's own that reaches the outside), bridge (the same by the kernel, for root), ns:PATH, container:PID, pasta or slirp4netns; give the `mode` (default host)")
 	fs.StringSliceVar(&r.capAdd, "cap-add", nil, "give RUN steps a `capability`, such as NET_ADMIN")
 	fs.StringSliceVar(&r.capDrop, "cap-drop", nil, "take a `capability`, or ALL, from RUN steps")
-	fs.StringArrayVarP(&r.volumes, "volume", "v", nil, "mount a directory of the host into RUN steps, as `source:target[:ro]`")
+	fs.StringArrayVarP(&r.volumes, "volume", "v", nil, "mount a directory of the host into RUN steps, as `source:target[:options]`: ro, O (what is written is thrown away), U (give it to the step's user), nosuid, noexec, dev")
 	fs.StringSliceVar(&r.ulimits, "ulimit", nil, "limit RUN steps, as `name=soft[:hard]`, such as nofile=1024:4096")
 	fs.StringVar(&r.shmSize, "shm-size", "65536k", "`size` of /dev/shm in RUN steps, in bytes or with a unit b, k, m or g")
 	fs.StringSliceVar(&r.addHosts, "add-host", nil, "add a line to /etc/hosts of RUN steps, as `name:ip`")
@@ -49,7 +52,7 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&r.httpProxy, "http-proxy", true, "pass the proxy variables of this process to RUN steps")
 	r.confineFlags.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("isolation", fixedValues(isolations...))
-	_ = cmd.RegisterFlagCompletionFunc("network", fixedValues("host", "none"))
+	_ = cmd.RegisterFlagCompletionFunc("network", fixedValues("private", "host", "none", "bridge", "pasta", "slirp4netns"))
 }
 
 // engine returns the isolation, the runtime and its flags.
@@ -110,25 +113,31 @@ func (r *runFlags) options() (imagebuildah.RunOptions, error) {
 // checkRun lets the package that will use the values judge them, so that a
 // bad one is known before anything is done.
 func checkRun(o imagebuildah.RunOptions) error {
+	mode, gateway := cmp.Or(o.Network, builder.DefaultNetwork), netip.Addr{}
+	if mode != isolation.NetworkHost && mode != isolation.NetworkNone {
+		// networkMode has looked at it; it is made when a step needs it, and
+		// will have a gateway.
+		mode, gateway = isolation.NetworkNone, netip.IPv6Unspecified()
+	}
 	_, err := isolation.NewSpec(isolation.Options{
-		Args: []string{"true"}, Cwd: "/", Network: o.Network, Hosts: o.AddHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
+		Args: []string{"true"}, Cwd: "/", Network: mode, HostGateway: gateway, Hosts: o.AddHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
 		DNSOptions: o.DNSOptions, CapAdd: o.CapAdd, CapDrop: o.CapDrop, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
-		Volumes: o.Volumes, NoHosts: o.NoHosts, NoHostname: o.NoHostname, Devices: o.Devices, Namespaces: o.Namespaces,
+		Volumes: builder.MountVolumes(o.Volumes), NoHosts: o.NoHosts, NoHostname: o.NoHostname, Devices: o.Devices, Namespaces: o.Namespaces,
 		Security: o.Security, Limits: o.Limits, Rootless: os.Geteuid() != 0,
 	})
 	return err
 }
 
+// networkMode checks the form of --network.
 func networkMode(s string) (isolation.NetworkMode, error) {
-	switch s {
-	case "", "host", "default":
-		return isolation.NetworkHost, nil
-	case "none":
-		return isolation.NetworkNone, nil
-	case "private", "bridge", "slirp4netns", "pasta":
-		return "", fmt.Errorf("--network %s is not in this version of strata; use host or none: %w", s, define.ErrUnsupported)
+	m, err := network.Parse(s)
+	if err != nil {
+		return "", fmt.Errorf("--%w", err)
 	}
-	return "", fmt.Errorf("--network %q: want host or none: %w", s, define.ErrInvalid)
+	if m.Kind == network.Default {
+		return "", nil
+	}
+	return isolation.NetworkMode(s), nil
 }
 
 // parseVolume reads source:target[:options].
