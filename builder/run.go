@@ -71,12 +71,17 @@ type Run struct {
 
 // Run runs a process on the container's root; its changes stay open. A
 // process that fails gives an *isolation.ExitError.
-func (c *Container) Run(ctx context.Context, r Run) error {
+func (c *Container) Run(ctx context.Context, r Run) (err error) {
 	driver, err := c.engine.Driver(ctx)
 	if err != nil {
 		return err
 	}
-	spec, err := c.spec(ctx, r)
+	spec, done, err := c.spec(ctx, r)
+	defer func() {
+		if e := done(); e != nil && err == nil {
+			err = e
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -94,23 +99,28 @@ func (c *Container) Run(ctx context.Context, r Run) error {
 }
 
 // spec opens the working root, with the mount points the step needs below it,
-// and describes the step.
-func (c *Container) spec(ctx context.Context, r Run) (*isolation.Spec, error) {
+// and describes the step. What it returns is to be called when the step has
+// ended, also after an error.
+func (c *Container) spec(ctx context.Context, r Run) (_ *isolation.Spec, done func() error, err error) {
+	done = func() error { return nil }
 	w, err := c.openForRun(ctx)
 	if err != nil {
-		return nil, err
+		return nil, done, err
 	}
 	o := c.isolationOptions(r)
 	if err := c.engine.joinNetwork(ctx, &o); err != nil {
-		return nil, err
+		return nil, done, err
 	}
 	err = withRoot(w.Root(), func(root *copier.Root) error { return c.resolveAccount(root, r, &o) })
 	if err != nil {
-		return nil, err
+		return nil, done, err
+	}
+	if done, err = c.openVolumes(ctx, &o); err != nil {
+		return nil, done, err
 	}
 	spec, err := isolation.NewSpec(o)
 	if err != nil {
-		return nil, err
+		return nil, done, err
 	}
 	for dest, content := range r.Files {
 		if spec.Files == nil {
@@ -120,7 +130,7 @@ func (c *Container) spec(ctx context.Context, r Run) (*isolation.Spec, error) {
 	}
 	made, err := isolation.MakeTargets(w.Root(), spec.Targets())
 	c.omit = append(c.omit, made...)
-	return spec, err
+	return spec, done, err
 }
 
 // openForRun opens the working root on top of the skeleton that holds the

@@ -85,7 +85,8 @@ type Volume struct {
 	// Options are ro, rw, nosuid, suid, nodev, dev, noexec, exec, bind,
 	// rbind, private, rprivate, z and Z. Device nodes do not work unless dev
 	// is given. z and Z do nothing where SELinux is off and are refused where
-	// it is on; U, O and the other propagation modes are refused.
+	// it is on; the other propagation modes are refused. U and O are the
+	// builder's to see to, and refused here.
 	Options []string
 }
 

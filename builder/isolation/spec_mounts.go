@@ -184,17 +184,20 @@ func volumeOptions(v Volume) ([]string, error) {
 				return nil, fmt.Errorf("volume %s: option %s: relabelling is not done by this version; "+
 					"label the source with chcon -Rt container_file_t: %w", v.Target, option, define.ErrUnsupported)
 			}
-		case "U":
-			return nil, fmt.Errorf("volume %s: option U: change the owner of the source with chown in place: %w",
-				v.Target, define.ErrUnsupported)
-		case "O":
-			return nil, fmt.Errorf("volume %s: option O: use RUN --mount=type=bind,rw, whose writes are thrown away: %w",
-				v.Target, define.ErrUnsupported)
+		case "U", "O":
+			return nil, fmt.Errorf("volume %s: option %s: is no option of a mount: %w", v.Target, option, define.ErrUnsupported)
+		case "idmap":
+			return nil, fmt.Errorf("volume %s: option idmap: mounts with ids of their own are not in this version of strata; "+
+				"use option U, which gives the source to the step's user: %w", v.Target, define.ErrUnsupported)
 		case "shared", "rshared", "slave", "rslave", "unbindable", "runbindable":
 			return nil, fmt.Errorf("volume %s: propagation %s: a step's mounts are always private: %w",
 				v.Target, option, define.ErrUnsupported)
 		default:
-			return nil, fmt.Errorf("volume %s: option %q: want ro, rw, nosuid, nodev, dev, noexec, rprivate, z or Z: %w",
+			if strings.HasPrefix(option, "upperdir=") || strings.HasPrefix(option, "workdir=") || strings.HasPrefix(option, "idmap=") {
+				name, _, _ := strings.Cut(option, "=")
+				return nil, fmt.Errorf("volume %s: option %s=: is not in this version of strata: %w", v.Target, name, define.ErrUnsupported)
+			}
+			return nil, fmt.Errorf("volume %s: option %q: want ro, rw, O, U, nosuid, nodev, dev, noexec, rprivate, z or Z: %w",
 				v.Target, option, define.ErrInvalid)
 		}
 	}
