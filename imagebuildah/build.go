@@ -272,7 +272,7 @@ func (r *run) announce(builds []*build) {
 	}
 	define.Emit(r.engine.Listener(), define.Event{Kind: define.EventPlan, Of: steps})
 	for _, w := range r.file.Warnings {
-		define.Emit(r.engine.Listener(), define.Event{Kind: define.EventWarning, Text: w.Text, File: w.File, Line: w.Line})
+		define.Emit(r.engine.Listener(), define.Event{Kind: define.EventWarning, Text: w.String(), File: w.File, Line: w.Line})
 	}
 }
 

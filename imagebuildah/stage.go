@@ -154,6 +154,9 @@ func (s *stage) fromImage(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.lintPlatform(base, platform); err != nil {
+		return err
+	}
 	s.begin()
 	if s.c.Top() == nil {
 		s.adopted = true
