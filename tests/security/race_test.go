@@ -1,0 +1,127 @@
+package security
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// tries is how often a race is tried.
+func tries(t *testing.T) int {
+	t.Helper()
+	if s := os.Getenv("STRATA_SECURITY_TRIES"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			t.Fatalf("STRATA_SECURITY_TRIES=%s: want a number", s)
+		}
+		return n
+	}
+	return 10
+}
+
+// thorough reports a run that has time.
+func thorough() bool { return os.Getenv("STRATA_SECURITY_TRIES") != "" }
+
+// TestCacheMountRace: rows 24, 25, 37 and 38: a step exchanges a directory of
+// a cache mount for a link to the canary while others mount it.
+func TestCacheMountRace(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	flip := p.context(map[string]string{"Containerfile": `FROM localhost/busybox
+RUN --mount=type=cache,id=race,target=/c cd /c; while test ! -e stop; do mkdir -p s; mv s t; ln -s ` + p.canary + ` s; rm s; mv t s; done
+`})
+	stop := p.context(map[string]string{"Containerfile": "FROM localhost/busybox\nRUN --mount=type=cache,id=race,target=/c touch /c/stop\n"})
+	use := p.context(map[string]string{"Containerfile": `FROM localhost/busybox
+RUN --mount=type=cache,id=race,source=s,target=/c cat /c/file; echo broken >/c/file; touch /c/new; true
+RUN --mount=type=cache,id=race,target=/r --mount=type=tmpfs,target=/r/s/sub --mount=type=bind,target=/r/s/dir ls /r/s/dir >/dev/null; true
+`})
+	var background sync.WaitGroup
+	background.Go(func() {
+		// Not p.run: it goes on for longer than a minute.
+		cmd := exec.Command(p.binary, "build", "--no-cache", flip)
+		cmd.Env, cmd.Dir = p.env, p.work
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("the step that exchanges: %v: %s", err, out)
+		}
+	})
+	time.Sleep(300 * time.Millisecond)
+	for range tries(t) {
+		p.run("", "build", "--no-cache", use)
+		if t.Failed() {
+			break
+		}
+	}
+	p.ok("", "build", "--no-cache", stop)
+	background.Wait()
+	p.check()
+}
+
+// TestContextRace: rows 12 and 19: the context is changed while it is copied.
+func TestContextRace(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	dir := p.context(map[string]string{
+		"Containerfile": "FROM localhost/busybox\nCOPY --chmod=600 d /d/\nCOPY d/ /e/\nADD d/file /f/\n", "d/file": "ours\n", "d/dir/sub": "ours\n",
+	})
+	d, aside, link := filepath.Join(dir, "d"), filepath.Join(p.work, "aside"), filepath.Join(p.work, "link")
+	p.must(os.Symlink(p.canary, link))
+	done := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			_ = os.Rename(d, aside)
+			_ = os.Rename(link, d)
+			_ = os.Rename(d, link)
+			_ = os.Rename(aside, d)
+		}
+	})
+	for i := range tries(t) {
+		p.run("", "build", "--no-cache", "-t", "race", dir)
+		if t.Failed() || i%50 == 49 && p.search(filepath.Join(p.work, "store")) != "" {
+			break
+		}
+	}
+	close(done)
+	background.Wait()
+	p.check()
+}
+
+// TestLayerRace: row 7: images whose layers exchange directories for links
+// are unpacked at the same time.
+func TestLayerRace(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	names := []string{}
+	for i := range 4 {
+		layout := p.layout(archive(t, []member{
+			{kind: '5', name: "d"}, {kind: '0', name: "d/x" + strconv.Itoa(i), content: "x"}, {kind: '2', name: "e", link: p.canary},
+			{kind: '0', name: "e/file", content: "broken"}, {kind: '5', name: "e/dir", mode: 0o777},
+		}))
+		names = append(names, "oci:"+layout+":x")
+	}
+	for range max(1, tries(t)/len(names)) {
+		var all sync.WaitGroup
+		for _, n := range names {
+			all.Go(func() { p.run("", "pull", "-q", n) })
+		}
+		all.Wait()
+		out, _ := p.ok("", "images", "-q")
+		for _, id := range strings.Fields(out) {
+			p.run("", "rmi", id)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	p.check()
+}
