@@ -101,6 +101,9 @@ func (l *containerLock) release() error {
 	}
 	f := l.file
 	l.file = nil
+	// A child that is just being started has a copy of the descriptor until it
+	// executes its program: closing ours alone would not end the lock.
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 	return f.Close()
 }
 

@@ -34,9 +34,7 @@ func (a *addSource) close() error {
 // of the context.
 func (t *transfer) remote(cmd *instructions.AddCommand, git []string) error {
 	t.unpack = cmd.Unpack == nil || *cmd.Unpack
-	if cmd.Unpack != nil && *cmd.Unpack && len(t.urls) > 0 {
-		return fmt.Errorf("ADD --unpack of a URL is not in this version of strata; unpack it in a RUN: %w", define.ErrUnsupported)
-	}
+	t.unpackURLs = cmd.Unpack != nil && *cmd.Unpack
 	if cmd.KeepGitDir != nil && *cmd.KeepGitDir && len(git) == 0 {
 		return fmt.Errorf("--keep-git-dir: no source is a git repository: %w", define.ErrInvalid)
 	}
@@ -79,14 +77,6 @@ func parseGitSource(text string) (*buildcontext.GitURL, error) {
 		}
 	}
 	return g, nil
-}
-
-// verify compares a download with --checksum.
-func (t *transfer) verify(d *buildcontext.Downloaded) error {
-	if t.checksum == "" || d.Digest == t.checksum.String() {
-		return nil
-	}
-	return fmt.Errorf("the download has the digest %s, not that of --checksum=%s: %w", d.Digest, t.checksum, define.ErrInvalid)
 }
 
 // gitParts checks the repositories out and adds their commits to the key: what

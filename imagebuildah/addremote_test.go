@@ -20,7 +20,7 @@ func TestRemote(t *testing.T) {
 	}{
 		"plain":             {},
 		"kept whole":        {cmd: instructions.AddCommand{Unpack: &no}},
-		"unpack URL":        {cmd: instructions.AddCommand{Unpack: &yes}, urls: []string{"http://h/a"}, want: define.ErrUnsupported},
+		"unpack URL":        {cmd: instructions.AddCommand{Unpack: &yes}, urls: []string{"http://h/a"}},
 		"checksum":          {cmd: instructions.AddCommand{Checksum: sum}, urls: []string{"http://h/a"}},
 		"checksum of two":   {cmd: instructions.AddCommand{Checksum: sum}, urls: []string{"http://h/a", "http://h/b"}, want: define.ErrInvalid},
 		"checksum of none":  {cmd: instructions.AddCommand{Checksum: sum}, want: define.ErrInvalid},
@@ -50,7 +50,7 @@ func TestVerify(t *testing.T) {
 		if c.want != "" {
 			tr.checksum = "sha256:a"
 		}
-		if err := tr.verify(&buildcontext.Downloaded{Digest: c.got}); (err == nil) != c.ok {
+		if err := tr.verify(&urlSource{file: &buildcontext.Downloaded{Digest: c.got}}); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
-	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
@@ -31,22 +30,24 @@ type transfer struct {
 	exclude  []string
 	parents  bool
 	unpack   bool
-	link     bool
-	hash     bool // compute digests while copying
-	mode     func(fs.FileMode) fs.FileMode
-	modTime  *time.Time
-	stream   io.Reader // an archive; the only source
-	from     string
-	urls     []string
-	git      []*addSource
-	checksum digest.Digest // of the only URL; "" is any
+	// unpackURLs unpacks archives that were downloaded, too.
+	unpackURLs bool
+	link       bool
+	hash       bool // compute digests while copying
+	mode       func(fs.FileMode) fs.FileMode
+	modTime    *time.Time
+	stream     io.Reader // an archive; the only source
+	from       string
+	urls       []string
+	git        []*addSource
+	checksum   digest.Digest // of the only URL; "" is any
 
 	owner     *copier.Owner // what --chown says, once known
 	base      *cache.Key    // what counts besides the sources
 	origin    *origin       // where sources are taken from, once opened
 	picked    *copier.Selection
 	parts     *cache.Key // what is known of the sources' contents
-	downloads []*buildcontext.Downloaded
+	downloads []*urlSource
 }
 
 func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *instructions.CopyCommand) error {
@@ -230,6 +231,9 @@ func (s *stage) transferKey(t *transfer) *cache.Key {
 	}
 	if t.keyword == "ADD" && !t.unpack {
 		k.Add("--unpack", "false")
+	}
+	if t.unpackURLs && len(t.urls) > 0 {
+		k.Add("--unpack", "true")
 	}
 	for _, c := range t.contents {
 		k.Add("heredoc "+c.Path, c.Data)

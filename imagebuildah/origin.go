@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/stratabuild/strata/builder"
-	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
-	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 )
 
 // origin is where COPY and ADD take their sources from: the context, an
@@ -135,56 +132,4 @@ func (s *stage) viewOpener(o *origin) func(context.Context) (*copier.Root, error
 		o.closers = append(o.closers, root.Close)
 		return root, nil
 	}
-}
-
-// maxDownload bounds what ADD fetches from one URL.
-const maxDownload = 64 << 30
-
-// urlParts downloads what ADD names by URL and adds the digests to the key.
-func (s *stage) urlParts(ctx context.Context, t *transfer, k *cache.Key) error {
-	for _, u := range t.urls {
-		d, err := buildcontext.Download(ctx, u, s.b.opts.Context.TempDir, maxDownload)
-		if err != nil {
-			return err
-		}
-		t.downloads = append(t.downloads, d)
-		if err := t.verify(d); err != nil {
-			return fmt.Errorf("%s: %w", d.Name, err)
-		}
-		k.Add("url "+d.Name, d.Digest)
-	}
-	return s.gitParts(ctx, t, k)
-}
-
-// fetched gives the downloads as files. Those that no key has asked for are
-// fetched now.
-func (s *stage) fetched(ctx context.Context, t *transfer) ([]builder.AddFile, error) {
-	if len(t.downloads) == 0 && len(t.urls) > 0 {
-		if err := s.urlParts(ctx, t, &cache.Key{}); err != nil {
-			return nil, err
-		}
-	}
-	files := make([]builder.AddFile, 0, len(t.downloads))
-	for _, d := range t.downloads {
-		if d.Name == "" && strings.HasSuffix(t.dest, "/") {
-			return nil, fmt.Errorf("the URL names no file; give the destination a file name in place of %s: %w", t.dest, define.ErrInvalid)
-		}
-		when := time.Unix(0, 0)
-		if d.ModTime != "" {
-			var err error
-			if when, err = time.Parse(time.RFC3339, d.ModTime); err != nil {
-				return nil, err
-			}
-		}
-		files = append(files, builder.AddFile{Name: d.Name, Content: d, Mode: 0o600, ModTime: when})
-	}
-	return files, nil
-}
-
-func (t *transfer) closeFiles() error {
-	var err error
-	for _, d := range t.downloads {
-		err = errors.Join(err, d.Close())
-	}
-	return errors.Join(err, t.closeGit())
 }

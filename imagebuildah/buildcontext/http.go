@@ -77,11 +77,34 @@ func (c *Context) openURL(ctx context.Context, o *Options) ([]byte, error) {
 // closed): at most maxBytes (0: no limit), times from the response, the name
 // from the URL. A missing object is a define.ErrNotFound.
 func Download(ctx context.Context, url, tempDir string, maxBytes int64) (*Downloaded, error) {
-	body, response, err := fetch(ctx, url, maxBytes)
+	return DownloadChanged(ctx, url, tempDir, maxBytes, Validator{})
+}
+
+// Validator tells one state of what a URL names from another (RFC 9110,
+// section 8.8). Both fields are as the server sent them; the zero value knows
+// no state.
+type Validator struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"lastModified,omitempty"`
+}
+
+// DownloadChanged is Download of what is no longer in the state that was seen
+// before; it returns nil when the server says that it still is.
+func DownloadChanged(ctx context.Context, url, tempDir string, maxBytes int64, seen Validator) (*Downloaded, error) {
+	header := http.Header{}
+	if seen.ETag != "" {
+		header.Set("If-None-Match", seen.ETag)
+	} else if seen.LastModified != "" {
+		header.Set("If-Modified-Since", seen.LastModified)
+	}
+	body, response, err := fetchWith(ctx, url, maxBytes, header)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
+	if response.StatusCode == http.StatusNotModified {
+		return nil, nil //nolint:nilnil // nothing has changed
+	}
 	file, err := unnamedFile(tempDir)
 	if err != nil {
 		return nil, err
@@ -103,11 +126,30 @@ func Download(ctx context.Context, url, tempDir string, maxBytes int64) (*Downlo
 		Name:   urlNameOf(url),
 		Size:   size,
 		Digest: "sha256:" + hex.EncodeToString(hash.Sum(nil)),
+		State:  validator(response.Header),
 	}
 	if t, err := http.ParseTime(response.Header.Get("Last-Modified")); err == nil {
 		d.ModTime = t.UTC().Format(time.RFC3339)
 	}
 	return d, nil
+}
+
+// maxValidator bounds a header field that is sent back, in bytes.
+const maxValidator = 1 << 10
+
+// validator reads what tells the response's state. A time alone does only when
+// it was past: what changes twice in a second has the same.
+func validator(h http.Header) Validator {
+	v := Validator{ETag: h.Get("ETag"), LastModified: h.Get("Last-Modified")}
+	modified, err := http.ParseTime(v.LastModified)
+	sent, err2 := http.ParseTime(h.Get("Date"))
+	if err != nil || err2 != nil || sent.Sub(modified) < 2*time.Second || len(v.LastModified) > maxValidator {
+		v.LastModified = ""
+	}
+	if len(v.ETag) > maxValidator {
+		v.ETag = ""
+	}
+	return v
 }
 
 // Downloaded is a fetched file.
@@ -117,6 +159,8 @@ type Downloaded struct {
 	Size    int64
 	ModTime string // RFC 3339, "" when unknown
 	Digest  string // sha256:...
+	// State is what DownloadChanged takes; zero when the server tells none.
+	State Validator
 }
 
 // File is the file itself, for reading by descriptor.
@@ -134,13 +178,19 @@ func urlNameOf(raw string) string {
 // when nothing arrives for a minute, and when ctx ends. Closing it is the
 // caller's. Faults that pass by are tried again.
 func fetch(ctx context.Context, raw string, limit int64) (io.ReadCloser, *http.Response, error) {
+	return fetchWith(ctx, raw, limit, nil)
+}
+
+// fetchWith is fetch with further header fields. With some, a response may
+// have the status 304 and no body.
+func fetchWith(ctx context.Context, raw string, limit int64, header http.Header) (io.ReadCloser, *http.Response, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, nil, fmt.Errorf("%s: not an http or https URL: %w", displayURL(raw), define.ErrInvalid)
 	}
 	u.Fragment = ""
 	for n := 1; ; n++ {
-		body, response, wait, err := fetchOnce(ctx, u, limit)
+		body, response, wait, err := fetchOnce(ctx, u, limit, header)
 		if err == nil {
 			return body, response, nil
 		}
@@ -157,7 +207,7 @@ func fetch(ctx context.Context, raw string, limit int64) (io.ReadCloser, *http.R
 }
 
 // fetchOnce makes one attempt; wait is below zero when another is useless.
-func fetchOnce(ctx context.Context, u *url.URL, limit int64) (_ io.ReadCloser, _ *http.Response, wait time.Duration, err error) {
+func fetchOnce(ctx context.Context, u *url.URL, limit int64, header http.Header) (_ io.ReadCloser, _ *http.Response, wait time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -166,6 +216,9 @@ func fetchOnce(ctx context.Context, u *url.URL, limit int64) (_ io.ReadCloser, _
 	}
 	request.Header.Set("User-Agent", "strata")
 	request.Header.Set("Accept-Encoding", "identity")
+	for name, values := range header {
+		request.Header[name] = values
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		cancel(nil)
@@ -183,7 +236,8 @@ func fetchOnce(ctx context.Context, u *url.URL, limit int64) (_ io.ReadCloser, _
 		}
 		return nil, nil, -1, err
 	}
-	if response.StatusCode != http.StatusOK {
+	unchanged := response.StatusCode == http.StatusNotModified && len(header) > 0
+	if response.StatusCode != http.StatusOK && !unchanged {
 		defer cancel(nil)
 		defer response.Body.Close()
 		wait, err := statusError(response)
