@@ -27,10 +27,16 @@ type runMount struct {
 
 // planMounts checks the mounts and finds what they are taken from; nothing is
 // opened yet. The caller closes them.
-func (s *stage) planMounts(ctx context.Context, cmd *instructions.RunCommand) ([]*runMount, error) {
+func (s *stage) planMounts(ctx context.Context, commands ...*instructions.RunCommand) ([]*runMount, error) {
 	var list []*runMount
 	agents := 0
-	for _, parsed := range instructions.GetMounts(cmd) {
+	var all []*instructions.Mount
+	for _, cmd := range commands {
+		if cmd != nil {
+			all = append(all, instructions.GetMounts(cmd)...)
+		}
+	}
+	for _, parsed := range all {
 		m := &runMount{Mount: parsed}
 		var err error
 		switch m.Type {

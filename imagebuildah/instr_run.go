@@ -100,8 +100,11 @@ func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*run
 		return nil, fmt.Errorf("--network=%s: want default, none or host: %w", network, define.ErrInvalid)
 	}
 	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
-	var err error
-	p.mounts, err = s.planMounts(ctx, cmd)
+	all, err := parseMounts(s.b.opts.Mounts)
+	if err != nil {
+		return nil, err
+	}
+	p.mounts, err = s.planMounts(ctx, all, cmd)
 	return p, err
 }
 

@@ -54,6 +54,8 @@ type Options struct {
 	// Explain reports why each step was executed or not.
 	Explain bool
 	Run     RunOptions
+	// Mounts are mounts of every RUN, in the form of RUN --mount; without from=.
+	Mounts []string
 	// BuildContexts are further contexts by name: what FROM and from= of the
 	// name mean. See CheckBuildContext for the values.
 	BuildContexts map[string]string

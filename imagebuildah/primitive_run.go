@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/define"
-	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
 // CommandOptions describes one run.
@@ -91,34 +90,11 @@ func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, err
 
 // parseMounts reads --mount as RUN does; nil is none.
 func (o *CommandOptions) parseMounts() (*instructions.RunCommand, error) {
-	if len(o.Mounts) == 0 {
-		return nil, nil
+	cmd, err := parseMounts(o.Mounts)
+	if cmd == nil || err != nil {
+		return nil, err
 	}
-	var line strings.Builder
-	line.WriteString("RUN")
-	for _, m := range o.Mounts {
-		if strings.ContainsAny(m, "\r\n\x00") {
-			return nil, fmt.Errorf("--mount=%q: a line break or zero byte is in it: %w", m, define.ErrInvalid)
-		}
-		line.WriteString(" --mount=")
-		line.WriteString(quoteFlag.Replace(m))
-	}
-	line.WriteString(" command")
-	in, err := containerfile.ParseOnBuild("--mount", line.String())
-	if err == nil {
-		cmd, ok := in.Command.(*instructions.RunCommand)
-		if !ok {
-			return nil, fmt.Errorf("--mount: %w", define.ErrInvalid)
-		}
-		if err = cmd.Expand(func(word string) (string, error) { return word, nil }); err == nil {
-			return cmd, o.hostMounts(instructions.GetMounts(cmd))
-		}
-	}
-	var e *containerfile.Error
-	if errors.As(err, &e) {
-		err = e.Err
-	}
-	return nil, fmt.Errorf("%w: %w", err, define.ErrInvalid)
+	return cmd, o.hostMounts(instructions.GetMounts(cmd))
 }
 
 // hostMounts makes what names the host's files without a context absolute.
@@ -135,9 +111,6 @@ func (o *CommandOptions) hostMounts(list []*instructions.Mount) error {
 	}
 	return nil
 }
-
-// quoteFlag keeps a flag's value one word for the parser.
-var quoteFlag = strings.NewReplacer(`\`, `\\`, ` `, `\ `, "\t", "\\\t", `"`, `\"`, `'`, `\'`)
 
 func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts *instructions.RunCommand) (*Ran, error) {
 	s := p.s

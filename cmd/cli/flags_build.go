@@ -34,6 +34,7 @@ type buildFlags struct {
 	registry registryFlags
 	platform platformFlags
 	run      runFlags
+	mounts   []string
 	time     timeFlags
 	private  privateFlags
 	call     callFlags
@@ -64,6 +65,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&b.manifest, "manifest", "", "add the image to the list of images of this `name` (with several platforms: record their list under it)")
 	b.run.add(cmd)
 	b.run.addHostFiles(cmd)
+	fs.StringArrayVar(&b.mounts, "mount", nil, "mount in every RUN step as its own --mount does: `type=bind|cache|secret|ssh|tmpfs,...`; may be repeated")
 	b.time.add(cmd)
 	b.private.add(cmd)
 	b.call.add(cmd)
@@ -215,8 +217,11 @@ func (b *buildFlags) planContent(a *app, cmd *cobra.Command, o *imagebuildah.Opt
 	if o.Timestamp, o.SourceDateEpoch, err = b.time.options(); err != nil {
 		return err
 	}
-	o.Run, err = b.run.options()
-	return err
+	if o.Run, err = b.run.options(); err != nil {
+		return err
+	}
+	o.Mounts = b.mounts
+	return imagebuildah.CheckMounts(b.mounts)
 }
 
 func (b *buildFlags) planPlatforms(o *imagebuildah.Options) (err error) {

@@ -110,7 +110,6 @@ var missingFlags = []MissingFlag{
 	{Command: "build", Name: "log-rusage", From: "buildah"},
 	{Command: "build", Name: "loglevel", From: "buildah", Instead: "use --log-level"},
 	{Command: "build", Name: "logsplit", From: "buildah"},
-	{Command: "build", Name: "mount", From: "buildah"},
 	{Command: "build", Name: "no-cache-filter", From: "docker", Instead: "use --no-cache"},
 	{Command: "build", Name: "omit-history", From: "buildah"},
 	{Command: "build", Name: "os-feature", From: "buildah"},
