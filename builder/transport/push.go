@@ -26,6 +26,12 @@ type PushOptions struct {
 	Compression      string
 	CompressionLevel *int
 	RemoveSignatures bool
+	// Uncompressed writes layers and manifests byte by byte as the store has
+	// them: registries get uncompressed layers.
+	Uncompressed bool
+	// AddCompression adds to a list, for each image, another one whose
+	// layers are compressed so ("gzip", "zstd"); OCI's form only.
+	AddCompression []string
 	// ListOnly pushes a list of images without its images, which the
 	// destination must have.
 	ListOnly bool
@@ -168,12 +174,16 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	if err != nil {
 		return "", err
 	}
-	src, err := c.newSource(job.ids, formatFor(t, o))
+	format := formatFor(t, o)
+	src, err := c.newSource(job.ids, format)
 	if err != nil {
 		return "", err
 	}
+	if len(o.AddCompression) > 0 && (!job.list || format == define.FormatDocker) {
+		return "", fmt.Errorf("%s: only lists of images in the oci format can have images in several compressions: %w", t.name, define.ErrInvalid)
+	}
 	if job.list {
-		if err := src.makeList(o.Format, job); err != nil {
+		if err := src.makeList(format, job); err != nil {
 			return "", err
 		}
 		opts.ImageListSelection = copy.CopyAllImages
@@ -184,7 +194,7 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	action := "export"
 	if t.kind == kindDocker {
 		action = "push"
-		if o.Compression == "" && o.CompressionLevel == nil {
+		if o.Compression == "" && o.CompressionLevel == nil && !o.Uncompressed {
 			c.findPresent(ctx, src, t.ref, opts.DestinationCtx)
 		}
 	}
@@ -214,7 +224,7 @@ func formatFor(t target, o PushOptions) define.Format {
 		return o.Format
 	case t.kind == kindDockerArchive:
 		return define.FormatDocker
-	case o.Compression != "" && o.Compression != compression.Gzip.Name():
+	case o.Compression != "" && o.Compression != compression.Gzip.Name(), len(o.AddCompression) > 0:
 		return define.FormatOCI
 	}
 	return ""
@@ -239,6 +249,24 @@ func pushOptions(sys *types.SystemContext, t target, o PushOptions) (*copy.Optio
 		}
 		opts.ForceManifestMIMEType = image.MediaTypeDockerManifest
 		dst.DockerArchiveAdditionalTags = t.names
+	}
+	if o.Uncompressed {
+		if o.Compression != "" || o.CompressionLevel != nil || len(o.AddCompression) > 0 {
+			return nil, fmt.Errorf("%s: layers are to be compressed and not to be: choose one: %w", t.name, define.ErrInvalid)
+		}
+		opts.PreserveDigests = true
+	}
+	if len(o.AddCompression) > 0 && o.Compression == "" {
+		// Otherwise layers in the other compression, which were just written,
+		// would be taken for the first images too.
+		o.Compression = compression.Gzip.Name()
+	}
+	for _, name := range o.AddCompression {
+		algo, err := compression.AlgorithmByName(name)
+		if err != nil || name != compression.Gzip.Name() && name != compression.Zstd.Name() {
+			return nil, fmt.Errorf("compression %q: want gzip or zstd: %w", name, define.ErrInvalid)
+		}
+		opts.EnsureCompressionVariantsExist = append(opts.EnsureCompressionVariantsExist, copy.OptionCompressionVariant{Algorithm: algo})
 	}
 	if o.Compression != "" || o.CompressionLevel != nil {
 		if err := compress(opts, &dst, t, o); err != nil {

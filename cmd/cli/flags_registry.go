@@ -16,7 +16,7 @@ type registryFlags struct {
 	authfile, certDir, creds string
 	compatAuthfile           string
 	signaturePolicy          string
-	tlsVerify                bool
+	tlsVerify, insecure      bool
 	retry                    int
 	retryDelay               string
 }
@@ -48,6 +48,13 @@ func (r *registryFlags) addTLS(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname("cert-dir")
 }
 
+// addInsecure adds the hidden word that manifest commands of other tools have
+// for --tls-verify=false.
+func (r *registryFlags) addInsecure(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&r.insecure, "insecure", false, "the same as --tls-verify=false")
+	_ = cmd.Flags().MarkHidden("insecure")
+}
+
 // options checks the flags; mustRead says that a file of credentials that
 // was named has to exist.
 func (r *registryFlags) options(cmd *cobra.Command, mustRead bool) (transport.Options, error) {
@@ -55,6 +62,13 @@ func (r *registryFlags) options(cmd *cobra.Command, mustRead bool) (transport.Op
 	fs := cmd.Flags()
 	if fs.Changed("tls-verify") {
 		o.TLSVerify = &r.tlsVerify
+	}
+	if r.insecure {
+		if fs.Changed("tls-verify") && r.tlsVerify {
+			return o, fmt.Errorf("--insecure and --tls-verify: want one or the other: %w", define.ErrInvalid)
+		}
+		verify := false
+		o.TLSVerify = &verify
 	}
 	if r.compatAuthfile != "" && r.authfile != "" && fs.Changed("authfile") {
 		return o, fmt.Errorf("--authfile and --compat-auth-file: want one or the other: %w", define.ErrInvalid)

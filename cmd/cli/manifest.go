@@ -105,6 +105,7 @@ is printed.`,
 		},
 	}
 	access.add(cmd)
+	access.addInsecure(cmd)
 	return cmd
 }
 
@@ -187,6 +188,7 @@ func newManifestPush(a *app) *cobra.Command {
 transport at all), an OCI layout (oci:), an OCI archive (oci-archive:) or a
 directory (dir:). Without a destination the list's own name says where.`,
 		Example: `  strata manifest push hello docker://registry.example/team/hello:1
+  strata manifest push --add-compression zstd hello registry.example/team/hello:1
   strata manifest push --rm --digestfile hello.digest hello registry.example/team/hello:1`,
 		Args:              wantArgs(1, 2, "a list of images and at most one destination"),
 		ValidArgsFunction: a.completeImages(1),
@@ -196,6 +198,9 @@ directory (dir:). Without a destination the list's own name says where.`,
 		},
 	}
 	flags.add(cmd)
+	flags.registry.addInsecure(cmd)
+	cmd.Flags().StringArrayVar(&flags.addCompression, "add-compression", nil, "add to the list, for each image, another one with layers in this `format`: gzip or zstd; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("add-compression", fixedValues("gzip", "zstd"))
 	return cmd
 }
 

@@ -130,6 +130,7 @@ them not. Standard output gets the list's ID.`,
 		},
 	}
 	access.add(cmd)
+	access.addInsecure(cmd)
 	fs := cmd.Flags()
 	fs.BoolVar(&all, "all", false, "of an image that is itself a list, add all images instead of this machine's")
 	fs.BoolVar(&amend, "amend", false, "add to the list of the name, if there is one")
@@ -292,6 +293,7 @@ gets the list's ID and the digest of the image's manifest, one line an image.`,
 		},
 	}
 	access.add(cmd)
+	access.addInsecure(cmd)
 	entry.add(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "of an image that is itself a list, add all images instead of this machine's")
 	return cmd

@@ -20,7 +20,8 @@ type pushFlags struct {
 	removeSignatures    bool
 	quiet               bool
 	all, rm             bool
-	force               bool
+	force, disable      bool
+	addCompression      []string
 	list                bool // what is pushed must be a list of images
 }
 
@@ -57,6 +58,7 @@ func (f *pushFlags) add(cmd *cobra.Command) {
 	fs.BoolVarP(&flags.quiet, "quiet", "q", false, "print nothing")
 	fs.BoolVar(&flags.all, "all", true, "write the images of a list, too; false writes the list alone, to where its images are")
 	fs.BoolVar(&flags.rm, "rm", false, "remove a list of images from the store once it is written; its images stay")
+	fs.BoolVarP(&flags.disable, "disable-compression", "D", false, "leave layers and manifest as they are in the store: uncompressed, with the digest that the store knows")
 	fs.BoolVar(&flags.force, "force-compression", false, "compress all layers, with the format asked for or gzip, although the destination has them in another one")
 	_ = cmd.RegisterFlagCompletionFunc("format", fixedValues("oci", "docker"))
 	_ = cmd.RegisterFlagCompletionFunc("compression-format", fixedValues("gzip", "zstd"))
@@ -67,6 +69,15 @@ func (f *pushFlags) options(cmd *cobra.Command) (transport.PushOptions, error) {
 	o := transport.PushOptions{Compression: f.compression, RemoveSignatures: f.removeSignatures, ListOnly: !f.all}
 	if f.force && f.compression == "" {
 		o.Compression = "gzip"
+	}
+	o.Uncompressed, o.AddCompression = f.disable, f.addCompression
+	if f.disable && (f.compression != "" || f.force || cmd.Flags().Changed("compression-level")) {
+		return o, fmt.Errorf("--disable-compression and --compression-format, --compression-level or --force-compression: want one or the other: %w", define.ErrInvalid)
+	}
+	for _, name := range f.addCompression {
+		if name != "gzip" && name != "zstd" {
+			return o, fmt.Errorf("--add-compression %q: want gzip or zstd: %w", name, define.ErrInvalid)
+		}
 	}
 	switch f.compression {
 	case "", "gzip", "zstd":
