@@ -54,6 +54,7 @@ type Engine struct {
 	driverOnce sync.Once
 	driver     isolation.Driver
 	driverErr  error
+	prepared   sync.WaitGroup
 
 	filesOnce sync.Once
 	files     *store.Workspace // of PrivateDir; nil until it is asked for
@@ -84,6 +85,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 
 // Close ends what the engine keeps running and releases the store.
 func (e *Engine) Close() error {
+	e.prepared.Wait()
 	var err error
 	if e.driver != nil {
 		err = e.driver.Close()
@@ -140,6 +142,17 @@ func checkIsolation(name string) error {
 func (e *Engine) Driver(ctx context.Context) (isolation.Driver, error) {
 	e.driverOnce.Do(func() { e.driver, e.driverErr = e.chooseDriver(ctx) })
 	return e.driver, e.driverErr
+}
+
+// Prepare begins what Driver does, and what the first step will wait for, in
+// the background.
+func (e *Engine) Prepare(ctx context.Context) {
+	e.prepared.Go(func() {
+		d, err := e.Driver(ctx)
+		if p, ok := d.(interface{ Prepare() }); ok && err == nil {
+			p.Prepare()
+		}
+	})
 }
 
 func (e *Engine) chooseDriver(ctx context.Context) (isolation.Driver, error) {

@@ -103,7 +103,7 @@ type runRequest struct {
 
 // request checks every value and translates the flags. It touches no store.
 func (f *runCommandFlags) request(a *app, cmd *cobra.Command, command []string) (*runRequest, error) {
-	r := &runRequest{engine: builder.Options{Store: a.global.store()}}
+	r := &runRequest{engine: builder.Options{Store: a.global.store(), OneStep: true}}
 	r.options = imagebuildah.CommandOptions{
 		Args: command, User: f.user, Dir: f.dir, Mounts: f.mounts, ContextDir: f.contextDir,
 		Stdin: a.std.In, Stdout: a.std.Out, Stderr: a.std.Err,
@@ -166,6 +166,9 @@ func (f *runCommandFlags) execute(a *app, cmd *cobra.Command, args []string) err
 	}
 	if err := f.preferences(a, engine, c); err != nil {
 		return err
+	}
+	if !r.options.Cached {
+		engine.Prepare(cmd.Context())
 	}
 	o := &r.options
 	o.Confinement = overrideRun(*c.Defaults(), r.given, cmd.Flags().Changed)

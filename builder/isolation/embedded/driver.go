@@ -41,8 +41,10 @@ type driver struct {
 	mu       sync.Mutex
 	programs map[*specs.LinuxSeccomp][]byte
 	ready    *process // started ahead
-	ahead    sync.WaitGroup
-	closed   bool
+	// preparing is closed when what Prepare does is done; nil without it.
+	preparing chan struct{}
+	ahead     sync.WaitGroup
+	closed    bool
 
 	oom oomCounter
 }

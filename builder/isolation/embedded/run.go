@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 )
@@ -102,6 +104,11 @@ func (d *driver) take(plan *plan) (*process, error) {
 	flags := plan.flags
 	d.oom.begin()
 	d.mu.Lock()
+	if done := d.preparing; done != nil {
+		d.mu.Unlock()
+		<-done
+		d.mu.Lock()
+	}
 	p := d.ready
 	if d.closed {
 		d.mu.Unlock()
@@ -140,6 +147,42 @@ func (d *driver) take(plan *plan) (*process, error) {
 	return p, nil
 }
 
+// Prepare starts the init of the first step to come, so that it is ready when
+// the step's root is. It returns at once; what goes wrong, Run will say.
+func (d *driver) Prepare() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.ready != nil || d.preparing != nil {
+		return
+	}
+	flags := uintptr(namespaceFlags)
+	if d.o.SharedPID {
+		flags &^= unix.CLONE_NEWPID
+	}
+	done := make(chan struct{})
+	d.preparing = done
+	d.ahead.Go(func() {
+		defer close(done)
+		d.keepReady(flags)
+	})
+}
+
+// keepReady starts an init and keeps it for the next step.
+func (d *driver) keepReady(flags uintptr) {
+	p, err := d.starter.start(flags)
+	if err != nil {
+		return // the next Run will say why
+	}
+	d.mu.Lock()
+	if d.closed || d.ready != nil {
+		d.mu.Unlock()
+		p.end()
+		return
+	}
+	d.ready = p
+	d.mu.Unlock()
+}
+
 // startAhead starts the next step's init, now that this one's program runs.
 func (d *driver) startAhead(flags uintptr) {
 	if !d.o.Ahead {
@@ -156,18 +199,7 @@ func (d *driver) startAhead(flags uintptr) {
 		if old != nil {
 			old.end()
 		}
-		p, err := d.starter.start(flags)
-		if err != nil {
-			return // the next Run will say why
-		}
-		d.mu.Lock()
-		if d.closed || d.ready != nil {
-			d.mu.Unlock()
-			p.end()
-			return
-		}
-		d.ready = p
-		d.mu.Unlock()
+		d.keepReady(flags)
 	})
 }
 
