@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/builder/image"
@@ -41,6 +42,8 @@ type stage struct {
 	// cmdSet: CMD was given in this stage, so ENTRYPOINT leaves it alone.
 	cmdSet bool
 	n, of  int
+	// descent names the root so far by the steps that made it; see descend.
+	descent digest.Digest
 	// openEntry is the place, counted from 1, of the history entry that
 	// stands for the changes of a stage without layers.
 	openEntry int
@@ -158,15 +161,17 @@ func (s *stage) fromImage(ctx context.Context, base string) error {
 		return err
 	}
 	s.begin()
-	if s.c.Top() == nil {
-		s.adopted = true
-		return nil
+	s.adopted = true
+	if s.c.Top() != nil {
+		info, err := s.c.Top().Wait(ctx)
+		if err != nil {
+			return err
+		}
+		s.top = info.ID
 	}
-	info, err := s.c.Top().Wait(ctx)
-	if err != nil {
-		return err
+	if !s.b.single {
+		s.descent = digest.FromString("layer " + string(s.top))
 	}
-	s.top, s.adopted = info.ID, true
 	return nil
 }
 
@@ -204,7 +209,7 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 		return err
 	}
 	s.top, s.missed, s.adopted = parent.top, parent.missed, true
-	s.scope = parent.scope.Child()
+	s.scope, s.descent = parent.scope.Child(), parent.descent
 	return nil
 }
 
@@ -265,6 +270,10 @@ func (s *stage) topID(ctx context.Context) (define.LayerID, error) {
 func (s *stage) addHistory(createdBy string, created *time.Time, empty bool) {
 	if fixed := s.b.opts.fixedTime(); fixed != nil {
 		created = fixed
+	}
+	// An image goes to others; what a RUN step says is its author's to choose.
+	if strings.HasPrefix(createdBy, "ADD ") || strings.HasPrefix(createdBy, "COPY ") {
+		createdBy = define.RedactURLs(createdBy)
 	}
 	s.c.Image.History = append(s.c.Image.History, image.History{
 		Created: created, CreatedBy: createdBy, Comment: historyComment, EmptyLayer: empty,

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,4 +54,19 @@ func free(path string, quota bool) string {
 	default:
 		return fmt.Sprintf("%s: %d bytes free: remove images or the build cache", path, bytes)
 	}
+}
+
+// fewestFiles is how many open files a store needs. With fewer, the library
+// panics where it cannot open a lock.
+const fewestFiles = 64
+
+// enoughFiles looks at the limit on open files. Go has raised it as far as it
+// may when the program started.
+func enoughFiles() error {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < fewestFiles {
+		return fmt.Errorf("the limit on open files is %d: raise it to %d at least (ulimit -n 1024; in a container --ulimit nofile=1024): %w",
+			l.Cur, fewestFiles, define.ErrUnsupported)
+	}
+	return nil
 }

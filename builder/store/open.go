@@ -56,6 +56,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := enoughFiles(); err != nil {
+		return nil, err
+	}
 	so, note, err := storeOptions(o)
 	if err != nil {
 		return nil, err

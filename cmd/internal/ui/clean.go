@@ -3,8 +3,9 @@ package ui
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/stratabuild/strata/define"
 )
 
 // Clean makes foreign text safe to print on one line of a terminal: control
@@ -12,7 +13,7 @@ import (
 // become escapes such as \n, \x1b or \u202e, and the user information of a
 // URL becomes "***" (a token must not reach a log).
 func Clean(s string) string {
-	return escape(redact(s))
+	return escape(define.RedactURLs(s))
 }
 
 func escape(s string) string {
@@ -56,29 +57,4 @@ func mustEscape(r rune) bool {
 		return true
 	}
 	return false
-}
-
-// redact replaces "scheme://user:secret@" by "scheme://***@".
-func redact(s string) string {
-	at := 0
-	for {
-		i := strings.Index(s[at:], "://")
-		if i < 0 {
-			return s
-		}
-		start := at + i + len("://")
-		end := strings.IndexFunc(s[start:], func(r rune) bool {
-			return r == '/' || r == '?' || r == '#' || r == '"' || r == '\'' || unicode.IsSpace(r)
-		})
-		authority := s[start:]
-		if end >= 0 {
-			authority = s[start : start+end]
-		}
-		at = start
-		// The last @ ends the user information: a password may hold one too.
-		if j := strings.LastIndexByte(authority, '@'); j > 0 && authority[:j] != "git" {
-			s = s[:start] + "***" + s[start+j:]
-			at = start + len("***")
-		}
-	}
 }

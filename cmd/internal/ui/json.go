@@ -40,12 +40,12 @@ func (j *jsonLines) Event(e define.Event) {
 		line.DataBase64 = e.Data
 	}
 	if e.Err != nil {
-		line.Error = redact(e.Err.Error())
+		line.Error = define.RedactURLs(e.Err.Error())
 	}
-	line.Text = redact(e.Text)
+	line.Text = define.RedactURLs(e.Text)
 	if e.Step != nil {
 		step := *e.Step
-		step.Text = redact(step.Text)
+		step.Text = define.RedactURLs(step.Text)
 		line.Step = &step
 	}
 	j.write(line)
@@ -68,7 +68,7 @@ func (j *jsonLines) Log(line string) {
 func (j *jsonLines) Fail(f Failure) {
 	j.write(jsonEvent{
 		Event: define.Event{
-			Kind: "error", Time: time.Now(), Text: redact(f.Text), File: f.File, Line: f.Line,
+			Kind: "error", Time: time.Now(), Text: define.RedactURLs(f.Text), File: f.File, Line: f.Line,
 		},
 		ExitCode: f.Code,
 	})
