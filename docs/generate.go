@@ -24,6 +24,11 @@ func Generate() (map[string][]byte, error) {
 		"reference/missing.md": missing(),
 		"reference/strata.md":  page(root),
 	}
+	forms, err := compatibility()
+	if err != nil {
+		return nil, err
+	}
+	files["reference/compatibility.md"] = forms
 	header := &doc.GenManHeader{Section: "1", Source: "strata", Manual: "strata", Date: &time.Time{}}
 	for _, c := range commands(root) {
 		c.DisableAutoGenTag = true
@@ -79,7 +84,7 @@ func index(root *cobra.Command) []byte {
 		fmt.Fprintf(&b, "| [%s](%s.md) | %s |\n", c.CommandPath(), pageName(c), cell(c.Short))
 	}
 	b.WriteString("\nFlags of every command are on [strata](strata.md); what other builders have and this version\n" +
-		"has not is on [missing](missing.md).\n")
+		"has not is on [missing](missing.md); forms of Containerfiles are on [compatibility](compatibility.md).\n")
 	return []byte(b.String())
 }
 

@@ -11,9 +11,10 @@ import (
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
-// workdir sets the working directory and makes it when the root lacks it.
+// workdir sets the working directory and makes it when the root lacks it, as
+// the user's (Dockerfile reference: WORKDIR after USER).
 func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd *instructions.WorkdirCommand) error {
-	dir := s.setWorkdir(cmd)
+	dir, user := s.setWorkdir(cmd), s.c.Image.Config.User
 	return s.layerStep(ctx, fsStep{
 		in:        in,
 		createdBy: "WORKDIR " + dir,
@@ -21,6 +22,9 @@ func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd 
 			func(context.Context) (*cache.Key, error) {
 				k := s.baseKey("WORKDIR")
 				k.Add("directory", dir)
+				if user != "" {
+					k.Add("user", user)
+				}
 				return k, nil
 			},
 		},
@@ -28,16 +32,19 @@ func (s *stage) workdir(ctx context.Context, in *containerfile.Instruction, cmd 
 			if err := s.materialize(ctx); err != nil {
 				return false, err
 			}
-			exists := false
+			exists, owner := false, copier.Owner{}
 			err := s.c.View(ctx, func(root *copier.Root) error {
 				info, err := root.Stat(dir, true)
-				exists = err == nil && info.Mode.IsDir()
-				return nil
+				if exists = err == nil && info.Mode.IsDir(); exists || user == "" {
+					return nil
+				}
+				owner, err = root.Owner(user)
+				return err
 			})
 			if err != nil || exists {
 				return false, err
 			}
-			return true, s.c.Mkdir(ctx, dir, copier.Owner{})
+			return true, s.c.Mkdir(ctx, dir, owner)
 		},
 	})
 }
