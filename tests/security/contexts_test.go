@@ -72,6 +72,8 @@ func TestContexts(t *testing.T) {
 			"Containerfile": "FROM localhost/busybox\nRUN echo 1:x:0:0::/:/bin/sh >>/etc/passwd\nUSER 1\nRUN test $(id -u) = 1\n"}, fails: "*"},
 		{row: "52 the builder's environment", files: map[string]string{
 			"Containerfile": "FROM localhost/busybox\nENV CANARY_TOKEN\n"}, fails: "ENV"},
+		{row: "54 labels and files of runtimes", files: map[string]string{
+			"Containerfile": "FROM localhost/busybox AS a\nLABEL run.oci.handler=krun run.oci.seccomp_bpf_data=AA== io.podman.annotations.seccomp=unconfined io.podman.annotations.label=disable\nCOPY krun.json /.krun_config.json\nFROM a\nRUN grep -q 'Seccomp:.*2' /proc/self/status && grep -q 'CapInh:.*0000000000000000' /proc/self/status\n", "krun.json": "{}"}},
 		{row: "62 a frontend is not fetched", files: map[string]string{
 			"Containerfile": "# syntax=stub.invalid/evil\nFROM localhost/busybox\nRUN true\n"}},
 	} {

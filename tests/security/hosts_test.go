@@ -125,3 +125,38 @@ func firstLines(s string) string {
 	lines := strings.SplitN(s, "\n", 6)
 	return strings.Join(lines[:min(5, len(lines))], "\n")
 }
+
+// TestHelpers: row 68: a credential helper that fails is an error, or no
+// credentials; never somebody else's.
+func TestHelpers(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := r.Header.Get("Authorization"); h != "" && h != "Basic Og==" { // nobody, without a password
+			t.Errorf("%s %s came with credentials: %s", r.Method, r.URL, h)
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(s.Close)
+	host := strings.TrimPrefix(s.URL, "http://")
+	bin := filepath.Join(p.work, "bin")
+	p.must(os.Mkdir(bin, 0o755))
+	for name, script := range map[string]string{
+		"fails": "exit 1", "garbage": "head -c 4096 /dev/zero", "other": `echo '{"ServerURL":"private.example","Username":"","Secret":""}'`,
+	} {
+		p.must(os.WriteFile(filepath.Join(bin, "docker-credential-"+name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+	p.env = append(p.env, "PATH="+bin+":"+os.Getenv("PATH"), "DOCKER_CONFIG="+filepath.Join(p.work, "docker"))
+	p.must(os.Mkdir(filepath.Join(p.work, "docker"), 0o700))
+	// What a helper of that name must not lead to.
+	private := `"auths":{"private.example":{"auth":"dTpw"}}`
+	for _, helper := range []string{"missing", "fails", "garbage", "other"} {
+		p.must(os.WriteFile(filepath.Join(p.work, "docker", "config.json"), fmt.Appendf(nil, `{%s,"credHelpers":{%q:%q}}`, private, host, helper), 0o600))
+		_, stderr, code := p.run("", "pull", "--tls-verify=false", "--retry=0", host+"/app:v1")
+		if code == 0 || !strings.Contains(stderr, host) {
+			t.Errorf("helper %s: exit status %d: %s", helper, code, stderr)
+		}
+	}
+	p.check()
+}
