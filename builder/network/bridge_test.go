@@ -16,12 +16,13 @@ import (
 	"github.com/stratabuild/strata/define"
 )
 
-// forward switches forwarding on in this process's network namespace.
-func forward(t *testing.T) {
+// forward switches forwarding on or off in this process's network namespace,
+// which has begun as the machine's first one is.
+func forward(t *testing.T, value string) {
 	t.Helper()
 	for _, f := range []string{"ipv4", "ipv6"} {
-		if err := os.WriteFile("/proc/sys/net/"+f+"/conf/all/forwarding", []byte("1"), 0); err != nil {
-			t.Skipf("forwarding cannot be switched on in a namespace: %v", err)
+		if err := os.WriteFile("/proc/sys/net/"+f+"/conf/all/forwarding", []byte(value), 0); err != nil {
+			t.Skipf("forwarding cannot be set in a namespace: %v", err)
 		}
 	}
 }
@@ -53,7 +54,7 @@ func TestBridge(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		w := newWorld(t, true)
 		useResolver(t)
-		forward(t)
+		forward(t, "1")
 		first := open(t, "bridge", false)
 		n := open(t, "private", false)
 		if n.Kind() != "bridge" {
@@ -87,6 +88,7 @@ func TestBridge(t *testing.T) {
 func TestBridgeNeedsForwarding(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		newWorld(t, false)
+		forward(t, "0")
 		_, err := Open(t.Context(), Options{Mode: Mode{Kind: Bridge}})
 		if !errors.Is(err, define.ErrUnsupported) || !strings.Contains(err.Error(), "ip_forward") {
 			t.Errorf("%v", err)
@@ -109,7 +111,7 @@ func TestBridgeNeedsForwarding(t *testing.T) {
 func TestPrivateAvoidsFirewalls(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		w := newWorld(t, false)
-		forward(t)
+		forward(t, "1")
 		s, err := netlink.Dial(netlink.Netfilter)
 		check(t, err)
 		defer s.Close()
@@ -137,7 +139,7 @@ const killedVariable = "STRATA_TEST_NETWORK_KILLED"
 
 func TestBridgeLeavesNothingWhenKilled(t *testing.T) {
 	inHost(t, func(t *testing.T) {
-		forward(t)
+		forward(t, "1")
 		if os.Getenv(killedVariable) != "" {
 			open(t, "bridge", false)
 			os.Stdout.WriteString("open\n")
