@@ -42,6 +42,10 @@ type run struct {
 	slots   chan struct{}  // bounds executing steps
 	adopt   sync.Mutex     // a stage may be adopted by its children and its end at once
 
+	flights flights
+	// single: there is one stage, whose steps nobody else can need.
+	single bool
+
 	ids              atomic.Int64
 	mountIDs         atomic.Int64 // of scratch directories of mounts
 	cached, executed atomic.Int64
@@ -197,6 +201,7 @@ func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err erro
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
 	r.makeStages(builds)
+	r.single = alone(builds)
 	r.announce(builds)
 	for _, b := range builds {
 		for _, i := range b.graph.Needed {

@@ -85,6 +85,7 @@ func (s *stage) graft(ctx context.Context, f fsStep, step *define.Step, asked []
 		}
 		s.top, shown = result.Layer, result.Layer
 	}
+	s.descend(asked[len(asked)-1])
 	s.reportCached(f, step, &cache.Result{Layer: shown, Created: r.Created})
 	return nil
 }

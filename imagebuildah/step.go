@@ -59,9 +59,7 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 		}
 		keys = asked
 	}
-	if err := s.explainMiss(ctx, f, step, keys); err != nil {
-		return err
-	}
+	asked := keys
 	var later []keyFunc
 	last := len(f.keys) - 1
 	if keys != nil {
@@ -78,7 +76,23 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 			keys = []*cache.Key{k}
 		}
 	}
-	return s.executeLayer(ctx, f, step, keys, later)
+	var fl *flight
+	if len(keys) > 0 {
+		if id := s.descends(keys[0]); id != "" {
+			var others bool
+			if fl, others = s.b.flights.join(id); others {
+				return s.useFlight(ctx, f, step, fl, keys[0])
+			}
+		}
+	}
+	err := s.explainMiss(ctx, f, step, asked)
+	if err == nil {
+		err = s.executeLayer(ctx, f, step, keys, later, fl)
+	}
+	if err != nil {
+		fl.land(cache.Result{}, err)
+	}
+	return err
 }
 
 // lookup asks the cache under each key in turn.
@@ -123,6 +137,7 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 	if r.Layer != "" {
 		s.top, s.adopted = r.Layer, false
 	}
+	s.descend(asked[len(asked)-1])
 	s.reportCached(f, step, r)
 	return nil
 }
@@ -210,7 +225,7 @@ func (s *stage) markOpenHistoryEmpty() {
 
 // executeLayer executes and seals, and records the result once the layer is
 // in the store.
-func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, keys []*cache.Key, later []keyFunc) error {
+func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, keys []*cache.Key, later []keyFunc, fl *flight) error {
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
@@ -237,9 +252,10 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 		return err
 	}
 	s.addHistory(f.createdBy, &created, made == nil)
+	s.descend(keys[0])
 	slot := s.slot(f.in, step)
 	s.b.running.Go(func() {
-		err := s.save(s.b.outer, f, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
+		result, err := s.save(s.b.outer, f, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
 			for _, make := range later {
 				k, err := make(ctx)
 				if err != nil {
@@ -249,6 +265,7 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 			}
 			return keys, nil
 		})
+		fl.land(result, err)
 		if err != nil {
 			s.b.cancel(s.fail(f.in, err))
 		}
@@ -259,29 +276,29 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 // save records what the step made, under each of its keys, of which the first
 // tells by contents.
 func (s *stage) save(ctx context.Context, f fsStep, slot cache.Slot, parent, made *layer.Layer, created time.Time,
-	keysOf func(context.Context) ([]*cache.Key, error)) error {
+	keysOf func(context.Context) ([]*cache.Key, error)) (result cache.Result, err error) {
 	var top define.LayerID
 	if parent != nil {
 		info, err := parent.Wait(ctx)
 		if err != nil {
-			return err
+			return result, err
 		}
 		top = info.ID
 	}
-	result := cache.Result{Created: created}
+	result.Created = created
 	if fixed := s.b.opts.fixedTime(); fixed != nil {
 		result.Created = *fixed
 	}
 	if made != nil {
 		info, err := made.Wait(ctx)
 		if err != nil {
-			return err
+			return result, err
 		}
 		result.Layer, result.DiffID, result.Size = info.ID, info.DiffID, info.Size
 	}
 	keys, err := keysOf(ctx)
 	if err != nil {
-		return err
+		return result, err
 	}
 	for i, k := range keys {
 		slot := slot
@@ -290,7 +307,7 @@ func (s *stage) save(ctx context.Context, f fsStep, slot cache.Slot, parent, mad
 		}
 		s.saveKey(ctx, f, slot, k, top, result)
 	}
-	return nil
+	return result, nil
 }
 
 // saveKey records a result below its parent, and that of a linked step for all
