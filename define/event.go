@@ -40,7 +40,9 @@ type Step struct {
 	// N of Of: the position in its stage, 1 for FROM.
 	N  int `json:"n,omitempty"`
 	Of int `json:"of,omitempty"`
-	// Platform is set when the build has several.
+	// Platform is set when the build has several: "linux/arm64", or
+	// "linux/amd64->linux/arm64" for a step that runs on the first for the
+	// sake of the second only.
 	Platform string `json:"platform,omitempty"`
 	// Text is the instruction as written, on one line.
 	Text string `json:"text,omitempty"`

@@ -263,6 +263,14 @@ func (r *run) makeStages(builds []*build) {
 			b.stages[i] = s
 		}
 	}
+	for _, b := range builds {
+		for _, s := range b.stages {
+			if s.b == b && !s.shared && s.eventPlatform != b.label {
+				// One of several that run on the same platform, as buildx has it.
+				s.eventPlatform += "->" + b.label
+			}
+		}
+	}
 }
 
 // announce reports the size of the plan and the parser's warnings.
