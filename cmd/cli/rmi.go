@@ -19,7 +19,8 @@ func newRmiCommand(a *app) *cobra.Command {
 		Short: "Remove images",
 		Long: `Remove images from the store. An image that is named by one of several names
 loses that name only. Images that containers use, and images that are named by
-ID and have several names, are removed with --force only.
+ID and have several names, are removed with --force only. A list of images goes
+without its images; those that have no name are then what prune removes.
 
 When some of several images cannot be removed, the others are, and the exit
 status is 125.`,
