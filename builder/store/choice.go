@@ -176,3 +176,9 @@ func blocked(driver, root string, options []string) string {
 	}
 	return ""
 }
+
+// mayMount reports CAP_SYS_ADMIN, without which nothing can be mounted.
+func mayMount() bool {
+	may, err := unshare.HasCapSysAdmin()
+	return may || err != nil
+}

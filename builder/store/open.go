@@ -114,6 +114,11 @@ func storeOptions(o Options) (so types.StoreOptions, note string, err error) {
 	}
 	if so.GraphDriverName == "" && len(so.GraphDriverPriority) == 0 {
 		so.GraphDriverName = priorDriver(so.GraphRoot)
+		if so.GraphDriverName == "" && !mayMount() {
+			// The library would take overlay where fuse-overlayfs is installed,
+			// which cannot mount either.
+			so.GraphDriverName = "vfs"
+		}
 	}
 	so.GraphDriverOptions = append(so.GraphDriverOptions, "overlay.skip_mount_home=true")
 	if o.SingleID {
