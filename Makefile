@@ -62,6 +62,14 @@ e2e-rootless: build ## the end-to-end tests, as an unprivileged user
 	tests/setup.sh
 	tests/unprivileged.sh ./tests/... | go run ./tests/summary
 
+.PHONY: security
+security: build ## the tests of published weaknesses, races 5000 times (an hour)
+	STRATA_BINARY=$(STRATA) STRATA_SECURITY_TRIES=5000 go test ./tests/security -count=1 -timeout 4h
+
+.PHONY: places
+places: build ## the end-to-end scripts in every kind of place; writes docs/places.md (needs root)
+	STRATA_BINARY=$(STRATA) go run ./tests/places -write docs/places.md
+
 .PHONY: race
 race: ## the tests beside the code with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...

@@ -61,7 +61,11 @@ func setup(e *testscript.Env, binary, base string) error {
 		}
 	}
 	conf := filepath.Join(store, "storage.conf")
-	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
+	driver := "overlay"
+	if testenv.Overlay() != nil {
+		driver = "vfs" // as strata chooses itself
+	}
+	text := fmt.Sprintf("[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\n", driver,
 		filepath.Join(store, "root"), filepath.Join(store, "run"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return err
