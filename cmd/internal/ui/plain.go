@@ -102,7 +102,11 @@ func (p *plain) stepLine(s *define.Step) {
 		return
 	}
 	p.header[s.ID] = true
-	p.line(p.prefix(s) + p.paint.bold(fmt.Sprintf("STEP %d/%d:", s.N, s.Of)) + " " + Clean(s.Text))
+	step := "STEP"
+	if s.N <= s.Of { // else it is no part of a whole
+		step = fmt.Sprintf("STEP %d/%d", s.N, s.Of)
+	}
+	p.line(p.prefix(s) + p.paint.bold(step+":") + " " + Clean(s.Text))
 }
 
 // line writes one line of ours, on a line of its own.

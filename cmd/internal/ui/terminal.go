@@ -172,6 +172,9 @@ func (t *terminal) finish(e define.Event, sign, remark string) {
 }
 
 func (t *terminal) describe(s *define.Step) string {
+	if s.N > s.Of {
+		return Clean(s.Text) // no part of a whole
+	}
 	where := fmt.Sprintf("%d/%d", s.N, s.Of)
 	if s.Platform != "" || t.total > s.Of {
 		where = stepName(s) + " " + where
