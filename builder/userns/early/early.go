@@ -49,7 +49,7 @@ func Take() Worker {
 func init() {
 	args := commandLine()
 	c := command(args)
-	if !steps(c) && !stores(c) {
+	if !steps(c) && !stores(c) || asks(args) {
 		return
 	}
 	uid := syscall.Geteuid()
@@ -162,6 +162,18 @@ func steps(command string) bool {
 	switch command {
 	case "build", "bud", "build-using-dockerfile", "run":
 		return true
+	}
+	return false
+}
+
+// asks reports flags of build that want an answer about the Containerfile and
+// no build. Mistaken for one, a build starts its worker in Enter.
+func asks(args []string) bool {
+	for _, a := range args {
+		switch {
+		case a == "--check", a == "--call", len(a) > 7 && a[:7] == "--call=", len(a) > 8 && a[:8] == "--check=":
+			return true
+		}
 	}
 	return false
 }
