@@ -86,6 +86,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 // Close ends what the engine keeps running and releases the store.
 func (e *Engine) Close() error {
 	e.prepared.Wait()
+	e.networks.release()
 	var err error
 	if e.driver != nil {
 		err = e.driver.Close()

@@ -19,8 +19,10 @@ import (
 // networks are those that the engine's steps share, by mode: made at the first
 // step that wants one, and kept until the engine is closed.
 type networks struct {
-	mu     sync.Mutex
-	opened map[isolation.NetworkMode]*openedNetwork
+	mu      sync.Mutex
+	opened  map[isolation.NetworkMode]*openedNetwork
+	closing sync.WaitGroup
+	errs    []error // of those that were closed
 }
 
 // openedNetwork is the outcome of opening one; without a network and an error,
@@ -43,18 +45,36 @@ func (l *networks) get(mode isolation.NetworkMode) *openedNetwork {
 	return l.opened[mode]
 }
 
-func (l *networks) close() error {
+// release begins to take all networks away. The kernel waits for some
+// milliseconds when a device goes, which cost nothing beside other work.
+func (l *networks) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var err error
 	for _, o := range l.opened {
-		if o.n != nil {
-			err = errors.Join(err, o.n.Close())
-		}
+		l.closing.Go(func() {
+			o.once.Do(func() {}) // waits for one that is being opened
+			if o.n == nil {
+				return
+			}
+			err := o.n.Close()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.errs = append(l.errs, err)
+		})
 	}
 	l.opened = nil
-	return err
 }
+
+func (l *networks) close() error {
+	l.release()
+	l.closing.Wait()
+	return errors.Join(l.errs...)
+}
+
+// ReleaseNetworks begins to take away the networks of steps, once the last
+// step has ended; Close waits for it. A step that comes after all gets a new
+// one.
+func (e *Engine) ReleaseNetworks() { e.networks.release() }
 
 // joinNetwork puts the network that o.Network names in the form of --network
 // into o.

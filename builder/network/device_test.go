@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +30,6 @@ func testPlan() plan {
 func BenchmarkThroughput(b *testing.B) {
 	for _, kind := range []string{"packet", "tun"} {
 		b.Run(kind, func(b *testing.B) {
-			begin := time.Now()
 			p := testPlan()
 			var d device
 			var err error
@@ -43,7 +41,6 @@ func BenchmarkThroughput(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			dev := time.Since(begin)
 			loop := netip.MustParseAddr("127.0.0.1")
 			s, err := usernet.Open(usernet.Options{FD: d.fd, Tun: d.tun, MAC: stackMAC, PeerMAC: deviceMAC, Gateways: p.gateways,
 				Peers: []netip.Addr{p.peers[0].Addr(), p.peers[1].Addr()}, Host: []netip.Addr{loop, netip.IPv6Loopback()}})
@@ -51,7 +48,6 @@ func BenchmarkThroughput(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer s.Close()
-			fmt.Println(kind, "device", dev, "stack", time.Since(begin)-dev)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
@@ -135,5 +131,16 @@ func BenchmarkThroughput(b *testing.B) {
 				})
 			}
 		})
+	}
+}
+
+// BenchmarkOpen is what a build pays: making the network, and taking it away.
+func BenchmarkOpen(b *testing.B) {
+	for b.Loop() {
+		n, err := openUser(Options{}, lookAtHost())
+		if err != nil {
+			b.Skip(err)
+		}
+		check(b, n.Close())
 	}
 }
