@@ -20,7 +20,7 @@ func finish(ctx context.Context, builds []*build) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(builds) > 1 {
+	if b.label != "" {
 		return finishList(ctx, builds, names)
 	}
 	r, err := b.commit(ctx, names)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -72,7 +73,11 @@ func (r *run) planBuilds(ctx context.Context, o Options) ([]*build, error) {
 	if len(platforms) == 0 {
 		platforms = []define.Platform{o.platform()}
 	}
-	if o.Manifest != "" && len(platforms) == 1 {
+	list, err := o.listOfOne()
+	if err != nil {
+		return nil, err
+	}
+	if o.Manifest != "" && len(platforms) == 1 && !list {
 		if err := r.checkList(o.Manifest); err != nil {
 			return nil, err
 		}
@@ -81,7 +86,7 @@ func (r *run) planBuilds(ctx context.Context, o Options) ([]*build, error) {
 	for _, p := range platforms {
 		b := &build{run: r, opts: o}
 		b.opts.Platforms = []define.Platform{p}
-		if len(platforms) > 1 {
+		if len(platforms) > 1 || list {
 			b.label = define.FormatPlatform(p)
 		}
 		if err := b.plan(); err != nil {
@@ -93,6 +98,23 @@ func (r *run) planBuilds(ctx context.Context, o Options) ([]*build, error) {
 		builds = append(builds, b)
 	}
 	return builds, nil
+}
+
+// listOfOne reports the wish for a list although there is one platform only.
+func (o *Options) listOfOne() (bool, error) {
+	const name = "BUILDKIT_MULTI_PLATFORM"
+	text := o.BuildArgs[name]
+	if text == "" {
+		return false, nil
+	}
+	list, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("build argument %s=%q: want true or false: %w", name, text, define.ErrInvalid)
+	}
+	if list {
+		err = checkListOutputs(o)
+	}
+	return list, err
 }
 
 // checkList refuses to add to what is not a list, before anything is built.
