@@ -93,7 +93,9 @@ func (s *stage) expose(cmd *instructions.ExposeCommand) error {
 		if err != nil {
 			return err
 		}
-		ports = append(ports, list...)
+		if ports = append(ports, list...); len(ports) > containerfile.MaxPorts {
+			return fmt.Errorf("more than %d ports: %w", containerfile.MaxPorts, define.ErrInvalid)
+		}
 	}
 	sort.Strings(ports)
 	for _, p := range ports {
