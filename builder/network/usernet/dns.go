@@ -31,9 +31,12 @@ func (n *Stack) answer(inside *gonet.UDPConn) {
 		default:
 			continue // too many at once: it will ask again
 		}
-		n.wg.Add(1)
+		if !n.work.begin() {
+			<-n.dns
+			return
+		}
 		go func() {
-			defer n.wg.Done()
+			defer n.work.done()
 			defer func() { <-n.dns }()
 			if a := Ask(n.ctx, n.o.Resolvers, question); a != nil {
 				_, _ = inside.Write(a)

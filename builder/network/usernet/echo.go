@@ -76,11 +76,16 @@ func (l *echoLink) DeliverNetworkPacket(p tcpip.NetworkProtocolNumber, pkt *stac
 	default:
 		return
 	}
+	if !l.n.work.begin() {
+		<-l.n.echo
+		return
+	}
 	e.message = append([]byte(nil), e.message...)
-	l.n.wg.Go(func() {
+	go func() {
+		defer l.n.work.done()
 		defer func() { <-l.n.echo }()
 		l.n.passEcho(e)
-	})
+	}()
 }
 
 // echo is an echo request: an ICMP message without what is the IP header's.

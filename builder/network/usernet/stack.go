@@ -50,11 +50,40 @@ type Stack struct {
 	stack  *stack.Stack
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	work   work
 	echo   chan struct{} // slots of echo requests under way
 	dns    chan struct{} // slots of questions under way
-	// conversations are those by datagrams.
-	conversations atomic.Int64
+	// connections and conversations (by datagrams) are those that are open,
+	// and most is how many of each there may be.
+	connections, conversations atomic.Int64
+	most                       int64
+}
+
+// work counts goroutines, and takes no more once it is waited for.
+type work struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// begin reports whether one more may begin; done is then to be called.
+func (w *work) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.wg.Add(1)
+	return true
+}
+
+func (w *work) done() { w.wg.Done() }
+
+func (w *work) wait() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.wg.Wait()
 }
 
 // nic is the number of the stack's only device.
@@ -67,10 +96,21 @@ const (
 	maxEchoes     = 64
 )
 
+// mostSockets is a quarter of the descriptors that this process may have: a
+// step must not take those away that its build needs.
+func mostSockets() int64 {
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
+		return 256
+	}
+	return int64(min(r.Cur/4, 8192))
+}
+
 // Open starts a stack.
 func Open(o Options) (_ *Stack, err error) {
 	n := &Stack{o: o, echo: make(chan struct{}, maxEchoes), dns: make(chan struct{}, maxQuestions)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.most = mostSockets()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -175,7 +215,7 @@ func (n *Stack) Close() error {
 	if n.stack != nil {
 		n.stack.RemoveNIC(nic)
 		n.stack.Close()
-		n.wg.Wait()
+		n.work.wait()
 		n.stack.Wait()
 	}
 	return unix.Close(n.o.FD)

@@ -25,8 +25,16 @@ const pieceSize = 256 << 10
 // namespace begins. It answers only when the host's connection stands, so
 // that a refusal is seen as one.
 func (n *Stack) connect(r *tcp.ForwarderRequest) {
-	n.wg.Add(1)
-	defer n.wg.Done()
+	if !n.work.begin() {
+		r.Complete(true)
+		return
+	}
+	defer n.work.done()
+	defer n.connections.Add(-1)
+	if n.connections.Add(1) > n.most {
+		r.Complete(true)
+		return
+	}
 	id := r.ID()
 	t, ok := n.resolve(address(id.LocalAddress), id.LocalPort)
 	if !ok {

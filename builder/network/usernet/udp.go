@@ -18,9 +18,6 @@ const silence = 2 * time.Minute
 // maxDatagram is the longest that UDP can carry.
 const maxDatagram = 65535
 
-// maxConversations bounds the sockets on the host.
-const maxConversations = 1024
-
 // converse is called for the first datagram of an address pair, on the
 // goroutine that reads the device: it must not wait. False says that
 // nobody is there, which the sender is told.
@@ -30,7 +27,7 @@ func (n *Stack) converse(r *udp.ForwarderRequest) bool {
 	if !ok || n.ctx.Err() != nil {
 		return false
 	}
-	if n.conversations.Add(1) > maxConversations {
+	if n.conversations.Add(1) > n.most {
 		n.conversations.Add(-1)
 		return true
 	}
@@ -41,9 +38,13 @@ func (n *Stack) converse(r *udp.ForwarderRequest) bool {
 		return true
 	}
 	inside := gonet.NewUDPConn(&queue, endpoint)
-	n.wg.Add(1)
+	if !n.work.begin() {
+		n.conversations.Add(-1)
+		inside.Close()
+		return true
+	}
 	go func() {
-		defer n.wg.Done()
+		defer n.work.done()
 		defer n.conversations.Add(-1)
 		defer inside.Close()
 		stop := context.AfterFunc(n.ctx, func() { inside.Close() })
