@@ -100,7 +100,19 @@ func (c *Container) createStored(ctx context.Context, name, imageID string) erro
 	if derived {
 		name = workingName(c.Base.Name)
 	}
-	base := name
+	base, taken := name, map[string]bool{}
+	if derived {
+		// The library finds a name to be taken only after it made a layer.
+		list, err := raw.Containers()
+		if err != nil {
+			return fmt.Errorf("listing containers: %w", err)
+		}
+		for i := range list {
+			for _, n := range list[i].Names {
+				taken[n] = true
+			}
+		}
+	}
 	id := newContainerID()
 	lock, err := c.engine.lockContainer(ctx, id, name)
 	if err != nil {
@@ -108,6 +120,10 @@ func (c *Container) createStored(ctx context.Context, name, imageID string) erro
 	}
 	c.stored.lock = lock
 	for n := 1; ; n++ {
+		if taken[name] {
+			name = base + "-" + strconv.Itoa(n)
+			continue
+		}
 		rec, err := raw.CreateContainer(id, []string{name}, imageID, "", containerMetadata, &storage.ContainerOptions{})
 		if err == nil {
 			c.stored.id, c.stored.name, c.stored.layerID = rec.ID, name, rec.LayerID
