@@ -39,6 +39,7 @@ in the container, unless that says otherwise.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return f.execute(a, cmd, args[0]) },
 	}
 	fs := cmd.Flags()
+	otherNames(fs, map[string]string{"net": "network", "override-arch": "arch", "override-os": "os"})
 	fs.StringVar(&f.name, "name", "", "the container's `name` (default: made of the image's, as in alpine-working-container)")
 	fs.StringVar(&f.cidFile, "cidfile", "", "write the container's ID to this `file`")
 	fs.StringVarP(&f.format, "format", "f", "", "media types of the images that commit makes of the container, unless it says otherwise: oci or docker; give the `format`")

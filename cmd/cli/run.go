@@ -67,17 +67,7 @@ whole script.`,
 func (f *runCommandFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.SetInterspersed(false)
-	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		switch name {
-		case "tty":
-			name = "terminal"
-		case "cwd":
-			name = "workingdir"
-		case "net":
-			name = "network"
-		}
-		return pflag.NormalizedName(name)
-	})
+	otherNames(fs, map[string]string{"tty": "terminal", "cwd": "workingdir", "net": "network"})
 	fs.StringVar(&f.contextDir, "contextdir", "", "take the sources of --mount type=bind from this `directory`")
 	fs.StringArrayVarP(&f.env, "env", "e", nil, "set a variable for the command, as `name=value`; without =value it is taken from the environment")
 	fs.StringVar(&f.hostname, "hostname", "", "the host `name` that the command sees")
@@ -91,6 +81,13 @@ func (f *runCommandFlags) add(cmd *cobra.Command) {
 	f.run.add(cmd)
 	f.run.addHostFiles(cmd)
 	_ = cmd.MarkFlagDirname("contextdir")
+}
+
+// otherNames takes further names for flags, which buildah has too.
+func otherNames(fs *pflag.FlagSet, names map[string]string) {
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(or(names[name], name))
+	})
 }
 
 // runRequest is what the flags of one run come to.
