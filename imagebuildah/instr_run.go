@@ -79,7 +79,7 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 	if p.script != nil {
 		r.Files = map[string][]byte{scriptPath: p.script}
 	}
-	return s.withMounts(ctx, p, step, &r, func() error { return s.c.Run(ctx, r) })
+	return s.withMounts(ctx, p, step, &r, func() error { return s.runOrAsk(ctx, r) })
 }
 
 func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*runPlan, error) {

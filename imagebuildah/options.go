@@ -1,6 +1,7 @@
 package imagebuildah
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -51,6 +52,10 @@ type Options struct {
 	SourceDateEpoch *time.Time
 	// Outputs is where the result goes; empty is the store.
 	Outputs []Output
+	// OnError, when set, is asked when the process of a RUN fails: it may look
+	// at the step, and have it run again on what is there. It is called by one
+	// goroutine a step; with Jobs 1 by one at a time.
+	OnError func(context.Context, *FailedStep) (again bool, err error)
 	// Explain reports why each step was executed or not.
 	Explain bool
 	Run     RunOptions

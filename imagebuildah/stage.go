@@ -37,6 +37,8 @@ type stage struct {
 	// cache; once a step was executed (missed), the container alone knows.
 	top    define.LayerID
 	missed bool
+	// helped: somebody was in the step that is executed; see runOrAsk.
+	helped bool
 	// adopted: the container's chain ends at top.
 	adopted bool
 	// cmdSet: CMD was given in this stage, so ENTRYPOINT leaves it alone.

@@ -253,9 +253,14 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	}
 	s.addHistory(f.createdBy, &created, made == nil)
 	s.descend(keys[0])
+	helped := s.helped
+	s.helped = false
 	slot := s.slot(f.in, step)
 	s.b.running.Go(func() {
 		result, err := s.save(s.b.outer, f, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {
+			if helped {
+				return nil, nil
+			}
 			for _, make := range later {
 				k, err := make(ctx)
 				if err != nil {

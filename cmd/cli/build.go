@@ -55,6 +55,9 @@ for instead, and a check that has found something exits with 1.`,
 
 func runBuild(a *app, cmd *cobra.Command, p *buildPlan) error {
 	ctx := cmd.Context()
+	if p.build.OnError != nil {
+		a.guardTerminal(cmd)
+	}
 	if err := a.enter(true); err != nil {
 		return err
 	}

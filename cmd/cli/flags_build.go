@@ -22,6 +22,7 @@ type buildFlags struct {
 	noCache, layers, squash, explain            bool
 	pull                                        string
 	pullAlways, pullNever                       bool
+	onError                                     string
 	jobs                                        int
 	outputs                                     []string
 	push                                        bool
@@ -57,6 +58,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&b.explain, "explain", false, "say of each step why it was executed or not")
 	fs.StringVar(&b.pull, "pull", "missing", "when to fetch base images: missing, always, newer or never; give the `policy` (--pull alone means always)")
 	fs.Lookup("pull").NoOptDefVal = "always"
+	fs.StringVar(&b.onError, "on-error", "abort", "`what` to do when a RUN fails: abort, or shell, which opens a shell in its place and then offers to run it again (one step at a time)")
 	fs.IntVar(&b.jobs, "jobs", 0, "run this `number` of steps at once; 0 suits it to the machine")
 	b.addResults(cmd)
 	b.registry.add(cmd)
@@ -148,6 +150,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.planOutputs(a, p) },
 		func() error { return b.planEngine(a, cmd, p) },
 		func() error { return b.planDisplay(a, cmd, p) },
+		func() error { return b.planOnError(a, p) },
 		func() (err error) { p.call, err = b.call.options(cmd); return err },
 		func() error { return b.planFiles(p) },
 	} {

@@ -183,7 +183,7 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 		newPruneCommand(a), newInfoCommand(a), newDoctorCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newContainersCommand(a), newRenameCommand(a), newMountCommand(a), newUmountCommand(a), newUnshareCommand(a),
 		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
-		newCopyCommand(a), newAddCommand(a), newScriptCommand(a),
+		newCopyCommand(a), newAddCommand(a), newScriptCommand(a), newDebugCommand(a),
 	)
 	return root
 }
