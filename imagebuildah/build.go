@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/opencontainers/go-digest"
@@ -114,13 +112,8 @@ func checkOptions(o *Options) error {
 	if err := checkPlatforms(o); err != nil {
 		return err
 	}
-	if t := o.BuildArgs["SOURCE_DATE_EPOCH"]; t != "" && o.SourceDateEpoch == nil {
-		n, err := strconv.ParseInt(t, 10, 64)
-		if err != nil {
-			return fmt.Errorf("build argument SOURCE_DATE_EPOCH=%q: want seconds since 1970: %w", t, define.ErrInvalid)
-		}
-		epoch := time.Unix(n, 0).UTC()
-		o.SourceDateEpoch = &epoch
+	if err := checkEpoch(o); err != nil {
+		return err
 	}
 	for _, kv := range append(append([]string(nil), o.Labels...), o.Annotations...) {
 		if k, _, _ := strings.Cut(kv, "="); k == "" {
@@ -163,6 +156,9 @@ func (b *build) plan() error {
 	}
 	h := digest.FromString(strings.Join([]string{b.context.Name, b.context.ContainerfileName,
 		b.opts.Target, define.FormatPlatform(b.opts.platform())}, "\x00"))
+	if err := b.epochArg(); err != nil {
+		return err
+	}
 	b.identity = h.Encoded()[:32]
 	b.graph = graph
 	return b.checkPlan()

@@ -7,17 +7,19 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
+	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 )
 
 // languageFlags are about what a Containerfile may say.
 type languageFlags struct {
-	allow, contexts []string
+	allow, contexts, cpp []string
 }
 
 func (l *languageFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&l.allow, "allow", nil, "let the Containerfile ask for this `entitlement`: network.host or security.insecure")
 	fs.StringArrayVar(&l.contexts, "build-context", nil, "let FROM and from= of a name mean another context, as `name=value`: a directory, a git or http URL, docker-image://NAME or oci-layout://DIR[:TAG]")
+	fs.StringArrayVar(&l.cpp, "cpp-flag", nil, "give the C preprocessor, which reads Containerfiles that end in .in, this `flag`: -DNAME[=VALUE] or -UNAME")
 	_ = cmd.RegisterFlagCompletionFunc("allow", fixedValues(imagebuildah.AllowHostNetwork, imagebuildah.AllowInsecure))
 }
 
@@ -29,6 +31,12 @@ func (l *languageFlags) options(o *imagebuildah.Options) error {
 			return fmt.Errorf("--allow: %w", err)
 		}
 	}
+	for _, flag := range l.cpp {
+		if err := buildcontext.CheckCPPFlag(flag); err != nil {
+			return err
+		}
+	}
+	o.Context.CPPFlags = l.cpp
 	for _, text := range l.contexts {
 		name, value, _ := strings.Cut(text, "=")
 		if err := imagebuildah.CheckBuildContext(name, value); err != nil {

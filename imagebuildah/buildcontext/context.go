@@ -46,6 +46,9 @@ type Options struct {
 	// NoBuildFile: the context holds files for other contexts' build files
 	// only (--build-context). None is read, and there must be more than one.
 	NoBuildFile bool
+	// CPPFlags are for build files that end in .in, which the C preprocessor
+	// reads; see CheckCPPFlag.
+	CPPFlags []string
 	// KeepGitDir leaves .git in a context from a git repository.
 	KeepGitDir bool
 	// MaxDownload, MaxBytes and MaxMembers bound a downloaded context, what
@@ -176,6 +179,9 @@ func (c *Context) open(ctx context.Context, o *Options, kind kind) error {
 	if lone != nil && len(o.Files) == 0 {
 		c.Files = []BuildFile{{Name: c.Name, Content: lone}}
 	} else if err := c.readBuildFiles(ctx, o, kind == kindFolder); err != nil {
+		return err
+	}
+	if err := c.preprocess(ctx, o); err != nil {
 		return err
 	}
 	if err := c.join(); err != nil {
