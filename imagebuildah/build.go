@@ -83,7 +83,11 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := replaceBase(file, o.From); err != nil {
+		return nil, err
+	}
 	r := &run{engine: e, context: bc, contexts: contexts, file: file}
+	r.checkStageNames(o.NoCacheStages)
 	builds, err := r.planBuilds(ctx, o)
 	if err != nil {
 		return nil, err
@@ -130,6 +134,9 @@ func checkOptions(o *Options) error {
 			return err
 		}
 	}
+	if err := o.Settings.check(); err != nil {
+		return err
+	}
 	if err := checkPrivate(o); err != nil {
 		return err
 	}
@@ -149,16 +156,20 @@ func (b *build) plan() error {
 			return err
 		}
 	}
+	if err := b.epochArg(); err != nil {
+		return err
+	}
 	b.mentionArgs()
-	graph, err := b.file.Graph(b.opts.Target, b.global.Expand)
+	makeGraph := b.file.Graph
+	if b.opts.AllStages {
+		makeGraph = b.file.GraphOfAll
+	}
+	graph, err := makeGraph(b.opts.Target, b.global.Expand)
 	if err != nil {
 		return err
 	}
 	h := digest.FromString(strings.Join([]string{b.context.Name, b.context.ContainerfileName,
 		b.opts.Target, define.FormatPlatform(b.opts.platform())}, "\x00"))
-	if err := b.epochArg(); err != nil {
-		return err
-	}
 	b.identity = h.Encoded()[:32]
 	b.graph = graph
 	return b.checkPlan()
@@ -205,14 +216,17 @@ func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err erro
 		}
 	}
 	for _, b := range builds {
-		target := b.stages[b.graph.Target]
-		<-target.done
-		if err == nil {
-			err = target.err
+		for _, i := range b.awaited() {
+			s := b.stages[i]
+			<-s.done
+			if err == nil {
+				err = s.err
+			}
 		}
 	}
 	var result *Result
 	if err == nil {
+		r.engine.ReleaseNetworks()
 		result, err = finish(r.ctx, builds)
 	}
 	if err != nil {
@@ -234,6 +248,14 @@ func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err erro
 	}
 	result.Cached, result.Executed = int(r.cached.Load()), int(r.executed.Load())
 	return result, nil
+}
+
+// awaited are the stages without which there is no image.
+func (b *build) awaited() []int {
+	if b.opts.AllStages {
+		return b.graph.Needed
+	}
+	return []int{b.graph.Target}
 }
 
 // makeStages makes the stages of all builds. What is the same for several
@@ -337,7 +359,11 @@ func closeStages(builds []*build) error {
 
 // freezeOptions says how times reach layers.
 func (b *build) freezeOptions() layer.FreezeOptions {
-	return layer.FreezeOptions{Timestamp: b.opts.Timestamp, Clamp: b.opts.SourceDateEpoch}
+	o := layer.FreezeOptions{Timestamp: b.opts.Timestamp}
+	if !b.opts.KeepFileTimes {
+		o.Clamp = b.opts.SourceDateEpoch
+	}
+	return o
 }
 
 // unusedArgs warns about build arguments that nothing declared.

@@ -115,37 +115,16 @@ func capabilityList(field string, names []string) (list []string, all bool, err 
 
 // nearest returns the candidate with the smallest edit distance to s.
 func nearest(s string, candidates []string) string {
-	best, bestDistance := "", 1<<30
+	best, bestDistance := "", 1<<10
 	if len(s) > 64 {
 		s = s[:64]
 	}
 	for _, c := range candidates {
-		if d := distance(s, c); d < bestDistance {
+		if d := define.Distance(s, c, bestDistance); d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 var profiles struct {

@@ -3,6 +3,8 @@ package containerfile
 import (
 	"sort"
 	"strings"
+
+	"github.com/stratabuild/strata/define"
 )
 
 // nearest returns the candidate that is most like word, "" when none is near
@@ -28,36 +30,11 @@ func nearestWithin(word string, candidates []string, limit int) string {
 		if c == "" || len(c) > 64 {
 			continue
 		}
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
+		if d := define.Distance(strings.ToLower(word), strings.ToLower(c), limit); d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	return best
-}
-
-// distance is the optimal string alignment distance in bytes: the number of
-// letters to insert, delete, replace or swap with a neighbour.
-func distance(a, b string) int {
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	current := make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		current[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			current[j] = min(last[j]+1, current[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				current[j] = min(current[j], before[j-2]+1)
-			}
-		}
-		before, last, current = last, current, before
-	}
-	return last[len(b)]
 }
 
 // orNearest writes "; did you mean X?" when something is near, else "".
