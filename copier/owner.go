@@ -3,6 +3,8 @@ package copier
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/stratabuild/strata/copier/internal/at"
 	"golang.org/x/sys/unix"
@@ -11,15 +13,51 @@ import (
 // Owner is a numeric user and group.
 type Owner struct{ UID, GID int }
 
+// OwnerXattr holds the owner, as "UID:GID", that a file or directory has in
+// the image although its id cannot be given here: where a user namespace maps
+// one id, all is that id's on the disk. Layers are written with the remembered
+// owner. Nothing else reads it: steps see the owner on the disk. Symbolic
+// links and device nodes cannot have such attributes (xattr(7)).
+const OwnerXattr = "user.strata.owner"
+
+// ParseOwner reads the value of OwnerXattr.
+func ParseOwner(value string) (Owner, bool) {
+	uid, gid, ok := strings.Cut(value, ":")
+	u, err1 := strconv.ParseUint(uid, 10, 32)
+	g, err2 := strconv.ParseUint(gid, 10, 32)
+	const none = 1<<32 - 1 // chown(2): leave as it is
+	if !ok || err1 != nil || err2 != nil || u == none || g == none {
+		return Owner{}, false
+	}
+	return Owner{int(u), int(g)}, true
+}
+
+// remember notes an owner that could not be given. File systems without such
+// attributes lose it, as all did before.
+func remember(fd int, owner Owner) {
+	_ = at.Retry(func() error {
+		return unix.Fsetxattr(fd, OwnerXattr, fmt.Appendf(nil, "%d:%d", owner.UID, owner.GID), 0)
+	})
+}
+
+// forget takes away what remember has noted of an earlier owner.
+func forget(fd int) { _ = at.Retry(func() error { return unix.Fremovexattr(fd, OwnerXattr) }) }
+
 // chown gives the open object to owner unless it is already; st is its state,
 // which is brought up to date (chown(2) drops setuid and setgid bits).
 func chown(fd int, st *unix.Stat_t, owner Owner, ignore bool) error {
 	if int(st.Uid) == owner.UID && int(st.Gid) == owner.GID {
+		if ignore {
+			forget(fd)
+		}
 		return nil
 	}
 	err := at.Retry(func() error { return unix.Fchown(fd, owner.UID, owner.GID) })
 	if err != nil {
-		return chownError(err, owner, ignore)
+		if err = chownError(err, owner, ignore); err == nil {
+			remember(fd, owner)
+		}
+		return err
 	}
 	st.Uid, st.Gid = uint32(owner.UID), uint32(owner.GID)
 	st.Mode &^= unix.S_ISUID | unix.S_ISGID

@@ -18,12 +18,13 @@ type xattr struct {
 // keepsXattr reports whether an attribute belongs to the content of an image.
 // File capabilities and the user's own do. Overlay's bookkeeping never does: a
 // copied opaque mark or redirect would change what the next overlay shows.
-// Labels and ACLs belong to the host and are not part of layers.
+// Labels and ACLs belong to the host and are not part of layers. Remembered
+// owners are given with the owner, and nobody else's word is taken for them.
 func keepsXattr(name string) bool {
 	if name == "security.capability" {
 		return true
 	}
-	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
+	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && name != OwnerXattr
 }
 
 // listXattrs returns what belongs to the content, sorted by name; nil for

@@ -269,6 +269,7 @@ func (t *tarStream) openFile(e *entry) (int, error) {
 		unix.Close(fd)
 		return -1, fmt.Errorf("reading the extended attributes of %q: %w", e.name, err)
 	}
+	marks.apply(e)
 	if marks.whiteout && e.size == 0 {
 		e.makeWhiteout()
 	}

@@ -274,6 +274,7 @@ func (w *walker) subdirectory(f *frame, name string, e *entry) error {
 		w.dirs.release(sub.dir)
 		return fmt.Errorf("reading the extended attributes of /%s: %w", e.name, err)
 	}
+	marks.apply(e)
 	if err := w.add(f, *e); err != nil {
 		return err
 	}

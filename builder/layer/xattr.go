@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stratabuild/strata/copier"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,6 +13,11 @@ import (
 type overlayMarks struct {
 	opaque   bool // nothing below shows through this directory
 	whiteout bool // an empty file that stands for a deletion
+
+	// owner is what the object has in the image, where owned says that it is
+	// another than on the disk (copier.OwnerXattr).
+	owner copier.Owner
+	owned bool
 }
 
 // readXattrs returns the attributes that go into a layer, as
@@ -53,6 +59,14 @@ func readXattrs(fd int, userXattr bool) ([]xattr, overlayMarks, error) {
 			marks.opaque = v == "y"
 		case isOwn && mark == "whiteout":
 			marks.whiteout = true
+		case userXattr && name == copier.OwnerXattr:
+			// Only a user namespace has need of it: in an image that root
+			// changes it is an attribute like others.
+			v, err := fgetxattr(fd, name)
+			if err != nil {
+				return nil, marks, err
+			}
+			marks.owner, marks.owned = copier.ParseOwner(v)
 		case name == "security.capability", name == "security.ima",
 			strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay."):
 			v, err := fgetxattr(fd, name)
@@ -67,6 +81,13 @@ func readXattrs(fd int, userXattr bool) ([]xattr, overlayMarks, error) {
 	}
 	slices.SortFunc(found, func(a, b xattr) int { return strings.Compare(a.name, b.name) })
 	return found, marks, nil
+}
+
+// apply gives an entry the owner that is remembered of it.
+func (m *overlayMarks) apply(e *entry) {
+	if m.owned {
+		e.uid, e.gid = int64(m.owner.UID), int64(m.owner.GID)
+	}
 }
 
 func fgetxattr(fd int, name string) (string, error) {

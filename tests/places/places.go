@@ -40,7 +40,8 @@ const usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 func (p place) command(work string) (cmd *exec.Cmd, done func(), err error) {
 	dir := filepath.Join(work, "place-"+p.name)
 	for _, d := range []string{dir, dir + "/tmp", dir + "/home", dir + "/run"} {
-		if err := os.Mkdir(d, 0o700); err != nil {
+		// Scripts become other users, who must find their files.
+		if err := os.Mkdir(d, 0o755); err != nil {
 			return nil, nil, err
 		}
 		if err := os.Chown(d, p.uid, p.uid); err != nil {
@@ -67,9 +68,6 @@ func asUser(subids string) func(dir string) ([]string, error) {
 	return func(dir string) ([]string, error) {
 		etc := filepath.Join(dir, "etc")
 		if err := os.Mkdir(etc, 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(dir, 0o755); err != nil {
 			return nil, err
 		}
 		for name, more := range map[string]string{
