@@ -48,6 +48,9 @@ func (s *stage) baseKey(keyword string) *cache.Key {
 	}
 	if t := s.b.opts.SourceDateEpoch; t != nil {
 		k.Add("SOURCE_DATE_EPOCH", strconv.FormatInt(t.Unix(), 10))
+		if s.b.opts.KeepFileTimes {
+			k.Add("--rewrite-timestamp", "false")
+		}
 	}
 	return k
 }

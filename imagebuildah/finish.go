@@ -41,11 +41,15 @@ func (b *build) commit(ctx context.Context, names []string) (*Result, error) {
 	if err := s.materialize(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.saveStages(ctx); err != nil {
+		return nil, err
+	}
 	b.applyFlags(s)
 	if err := s.datePast(ctx); err != nil {
 		return nil, err
 	}
-	c, err := s.c.Commit(ctx, builder.CommitOptions{Names: names, Format: b.opts.Format, Squash: b.opts.Squash,
+	b.noteCreated(s, s.created())
+	c, err := s.c.Commit(ctx, builder.CommitOptions{Names: names, Format: b.opts.Format, Squash: b.opts.Squash, SquashAll: b.opts.SquashAll,
 		Layer: b.freezeOptions(), Created: b.opts.fixedTime()})
 	if err != nil {
 		return nil, err
@@ -62,6 +66,7 @@ func (r *run) warn(text string) {
 
 // applyFlags sets what flags say about the image; they win over the file.
 func (b *build) applyFlags(s *stage) {
+	b.opts.Settings.unset(s.c.Image)
 	for _, kv := range b.opts.Labels {
 		k, v, _ := strings.Cut(kv, "=")
 		s.setLabel(k, v)
@@ -126,12 +131,12 @@ func (s *stage) firstBuilt(ctx context.Context) (time.Time, error) {
 	}
 	k.Add("configuration", string(text))
 	c := s.b.engine.Cache()
-	if !s.b.opts.NoCache {
+	if !s.neverCached() {
 		r, ok, err := c.Lookup(ctx, k)
 		if err != nil {
 			return time.Time{}, err
 		}
-		if ok {
+		if ok && !s.expired(r) {
 			return r.Created, nil
 		}
 	}

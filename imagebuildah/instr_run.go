@@ -99,6 +99,7 @@ func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*run
 	default:
 		return nil, fmt.Errorf("--network=%s: want default, none or host: %w", network, define.ErrInvalid)
 	}
+	p.streams.Stdin = s.b.opts.Stdin
 	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
 	all, err := parseMounts(s.b.opts.Mounts)
 	if err != nil {

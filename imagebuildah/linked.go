@@ -30,7 +30,7 @@ func (s *stage) lookupLinked(ctx context.Context, f fsStep, step *define.Step, a
 		if err != nil {
 			return false, err
 		}
-		if !ok || r.Layer == "" {
+		if !ok || r.Layer == "" || s.expired(r) {
 			continue
 		}
 		err = s.graft(ctx, f, step, asked, r)

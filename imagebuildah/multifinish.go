@@ -90,7 +90,7 @@ func (b *build) writeListOutputs(ctx context.Context, targets []*stage, r *Resul
 	r.Pushed = map[string]digest.Digest{}
 	for _, tag := range b.opts.Tags {
 		if transport.IsTransport(tag) {
-			if err := b.push(ctx, r, tag, transport.PushOptions{}); err != nil {
+			if err := b.push(ctx, r, tag, b.opts.Push); err != nil {
 				return err
 			}
 		}

@@ -3,10 +3,12 @@ package imagebuildah
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/buildcontext"
 )
@@ -28,10 +30,25 @@ type Options struct {
 	// Layers false makes one layer of each stage and neither uses nor feeds
 	// the cache; nil is true.
 	Layers *bool
-	// Squash makes one layer of all that was added to the base.
-	Squash bool
-	Pull   define.PullPolicy
-	Format define.Format
+	// NoCacheStages are stages, by name or number, of which every step is
+	// executed; what they give is recorded.
+	NoCacheStages []string
+	// CacheTTL is how old a recorded result may be; nil: as old as it likes.
+	CacheTTL *time.Duration
+	// From replaces the base of the first FROM; "" leaves it.
+	From string
+	// AllStages builds stages before the target that it does not need, too.
+	AllStages bool
+	// SaveStages records an image without a name of each stage that the target
+	// needed; StageLabels gives them labels with the stage's name and base.
+	SaveStages, StageLabels bool
+	// Settings are further settings of images.
+	Settings Settings
+	// Squash makes one layer of all that was added to the base; SquashAll one
+	// of everything.
+	Squash, SquashAll bool
+	Pull              define.PullPolicy
+	Format            define.Format
 	// Platforms are the target platforms; empty is the host's. Several give
 	// an image each, and a list of them under the tags.
 	Platforms []define.Platform
@@ -50,6 +67,14 @@ type Options struct {
 	// SourceDateEpoch sets the times of history and image, and lowers later
 	// times of layers' files to it.
 	SourceDateEpoch *time.Time
+	// KeepFileTimes leaves times of files as they are in spite of
+	// SourceDateEpoch.
+	KeepFileTimes bool
+	// Stdin is what RUN steps read; nil is nothing. It does not count for the
+	// cache.
+	Stdin *os.File
+	// Push says how layers are written elsewhere than to the store.
+	Push transport.PushOptions
 	// Outputs is where the result goes; empty is the store.
 	Outputs []Output
 	// OnError, when set, is asked when the process of a RUN fails: it may look

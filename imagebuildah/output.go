@@ -1,6 +1,7 @@
 package imagebuildah
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (b *build) writeOutputs(ctx context.Context, s *stage, r *Result) error {
 	r.Pushed = map[string]digest.Digest{}
 	for _, tag := range b.opts.Tags {
 		if transport.IsTransport(tag) {
-			if err := b.push(ctx, r, tag, transport.PushOptions{}); err != nil {
+			if err := b.push(ctx, r, tag, b.opts.Push); err != nil {
 				return err
 			}
 		}
@@ -100,7 +101,9 @@ func (b *build) pushNames(ctx context.Context, r *Result, o Output) error {
 		return fmt.Errorf("nothing says where to push to: give -t REGISTRY/NAME: %w", define.ErrInvalid)
 	}
 	for _, n := range names {
-		if err := b.push(ctx, r, "docker://"+n, transport.PushOptions{Compression: o.Attrs["compression"]}); err != nil {
+		how := b.opts.Push
+		how.Compression = cmp.Or(o.Attrs["compression"], how.Compression)
+		if err := b.push(ctx, r, "docker://"+n, how); err != nil {
 			return err
 		}
 	}
@@ -119,7 +122,7 @@ func (b *build) writeArchive(ctx context.Context, r *Result, o Output) error {
 		ref = ":" + full
 	}
 	if o.Dest != "-" {
-		return b.push(ctx, r, o.Type+"-archive:"+o.Dest+ref, transport.PushOptions{})
+		return b.push(ctx, r, o.Type+"-archive:"+o.Dest+ref, b.opts.Push)
 	}
 	private, err := b.engine.PrivateDir(ctx)
 	if err != nil {
@@ -131,7 +134,7 @@ func (b *build) writeArchive(ctx context.Context, r *Result, o Output) error {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "archive.tar")
-	if err := b.push(ctx, r, o.Type+"-archive:"+path+ref, transport.PushOptions{}); err != nil {
+	if err := b.push(ctx, r, o.Type+"-archive:"+path+ref, b.opts.Push); err != nil {
 		return err
 	}
 	f, err := os.Open(path)

@@ -162,6 +162,8 @@ func (s *stage) fromImage(ctx context.Context, base string) error {
 	if err := s.lintPlatform(base, platform); err != nil {
 		return err
 	}
+	s.inherit()
+	s.setEnv()
 	s.begin()
 	s.adopted = true
 	if s.c.Top() != nil {
@@ -210,6 +212,7 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 	if s.c, err = parent.c.Fork(); err != nil {
 		return err
 	}
+	s.inherit()
 	s.top, s.missed, s.adopted = parent.top, parent.missed, true
 	s.scope, s.descent = parent.scope.Child(), parent.descent
 	return nil

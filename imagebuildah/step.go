@@ -40,7 +40,7 @@ func quickSlot(s cache.Slot) cache.Slot {
 type keyFunc = func(context.Context) (*cache.Key, error)
 
 // looksUp reports whether the next step may come from the cache.
-func (s *stage) looksUp(linked bool) bool { return (linked || !s.missed) && !s.b.opts.NoCache }
+func (s *stage) looksUp(linked bool) bool { return (linked || !s.missed) && !s.neverCached() }
 
 // layerStep finds the step in the cache or executes it.
 func (s *stage) layerStep(ctx context.Context, f fsStep) error {
@@ -111,7 +111,7 @@ func (s *stage) lookup(ctx context.Context, f fsStep, step *define.Step) (hit bo
 		if err != nil {
 			return false, nil, err
 		}
-		if !ok {
+		if !ok || s.expired(r) {
 			continue
 		}
 		return true, nil, s.useCached(ctx, f, step, full, asked, r)
@@ -166,6 +166,8 @@ func (s *stage) explainMiss(ctx context.Context, f fsStep, step *define.Step, as
 	switch {
 	case s.b.opts.NoCache:
 		text = "--no-cache was given"
+	case s.neverCached():
+		text = "--no-cache-filter names the stage"
 	case len(asked) > 0:
 		full := withParent(asked[len(asked)-1], s.top)
 		if f.linked {

@@ -34,6 +34,16 @@ type Graph struct {
 // nil expands nothing. A stage that a build context of its name replaces has
 // no dependencies.
 func (f *File) Graph(target string, expand func(word string) (string, error)) (*Graph, error) {
+	return f.graph(target, expand, false)
+}
+
+// GraphOfAll is Graph, with the stages before the target that it does not
+// need among those needed.
+func (f *File) GraphOfAll(target string, expand func(word string) (string, error)) (*Graph, error) {
+	return f.graph(target, expand, true)
+}
+
+func (f *File) graph(target string, expand func(string) (string, error), all bool) (*Graph, error) {
 	t := len(f.Stages) - 1
 	if target != "" {
 		var ok bool
@@ -46,7 +56,7 @@ func (f *File) Graph(target string, expand func(word string) (string, error)) (*
 	needed := make([]bool, len(f.Stages))
 	needed[t] = true
 	for i := t; i >= 0; i-- {
-		if !needed[i] {
+		if needed[i] = needed[i] || all; !needed[i] {
 			continue
 		}
 		deps, err := f.deps(g, i, expand)
