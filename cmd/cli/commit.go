@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/manifest"
 	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/cmd/internal/imagestore"
 	"github.com/stratabuild/strata/imagebuildah"
@@ -51,8 +52,10 @@ type commitPlan struct {
 	change    commitChange
 	// destination is a name with a transport; "": the store.
 	destination string
-	push        transport.PushOptions
-	quiet, rm   bool
+	// list is the full name of the list that the image is added to; "": none.
+	list      string
+	push      transport.PushOptions
+	quiet, rm bool
 	// formatGiven: a flag or variable says the format, else the container may.
 	formatGiven bool
 	files       struct{ iid, metadata resultFile }
@@ -110,6 +113,15 @@ func runCommit(a *app, cmd *cobra.Command, p *commitPlan) (err error) {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	if p.list != "" {
+		_, err := manifest.UpdateNamed(ctx, engine.Store(), p.list, func(l *manifest.List) error {
+			_, err := l.Add(done.ID)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("--manifest %s: %w", p.list, err)
 		}
 	}
 	if p.rm {

@@ -17,6 +17,7 @@ import (
 type commitFlags struct {
 	addFiles, annotations, changes                []string
 	unsetAnnotations, unsetEnv                    []string
+	manifest                                      string
 	configFile, format                            string
 	iidFile, metadataFile                         string
 	createdAnnotation, identityLabel, omitHistory bool
@@ -43,6 +44,7 @@ func (f *commitFlags) add(cmd *cobra.Command) {
 	fs.StringVarP(&f.format, "format", "f", "oci", "media types of the image: oci or docker; give the `format` (default: the container's, else oci)")
 	fs.BoolVar(&f.identityLabel, "identity-label", false, "add the label "+identityLabel+" with the version of strata")
 	fs.StringVar(&f.iidFile, "iidfile", "", "write the image's ID, as sha256:..., to this `file`")
+	fs.StringVar(&f.manifest, "manifest", "", "add the image to the list of images of this `name`, which is made if there is none")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "write what is known of the image, as JSON, to this `file`")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "leave the history out of the image")
 	fs.StringVar(&f.pull, "pull", "true", "accepted for buildah's sake, without effect: a commit fetches no image; a `policy`")
@@ -96,6 +98,14 @@ func (f *commitFlags) planName(cmd *cobra.Command, p *commitPlan, args []string)
 		return fmt.Errorf("--format: %w", err)
 	}
 	p.formatGiven = cmd.Flags().Changed("format")
+	if f.manifest != "" {
+		if p.list, err = transport.NormalizeTag(f.manifest); err != nil {
+			return fmt.Errorf("--manifest: %w", err)
+		}
+		if len(args) > 1 && transport.IsTransport(args[1]) {
+			return fmt.Errorf("--manifest %s: the list is of images of the store, not of %s: %w", f.manifest, args[1], define.ErrInvalid)
+		}
+	}
 	p.commit.SquashAll = f.squash
 	if len(args) < 2 {
 		return nil
