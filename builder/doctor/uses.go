@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/network"
 )
 
 // tools are programs that strata can make use of, and never needs.
@@ -119,8 +121,30 @@ func (x *examiner) useIsolation(ctx context.Context) {
 	}
 }
 
-func (x *examiner) useNetwork(context.Context) {
-	x.use("network", "network", Neutral, "the host's; --network none for none", "")
+// useNetwork makes a private network, as a build would, and says whether it is
+// what steps get when nobody asks.
+func (x *examiner) useNetwork(ctx context.Context) {
+	const id, name = "network", "network"
+	n, err := network.Open(ctx, network.Options{Mode: network.Mode{Kind: network.Private}, Rootless: x.o.Namespaces.Rootless})
+	kind, why := "", ""
+	if err != nil {
+		why = firstLine(err.Error())
+	} else {
+		kind = n.Kind()
+		if err := n.Close(); err != nil {
+			why = firstLine(err.Error())
+		}
+	}
+	switch usual := builder.DefaultNetwork; {
+	case usual == isolation.NetworkHost && kind != "":
+		x.use(id, name, Neutral, "the host's; one of the steps' own ("+kind+") works", "--network private")
+	case usual == isolation.NetworkHost:
+		x.use(id, name, Lesser, "the host's; one of the steps' own does not work: "+why, x.remedyOf("namespaces.network", "network.tun"))
+	case kind != "":
+		x.use(id, name, OK, "the steps' own: "+kind, "")
+	default:
+		x.use(id, name, Lesser, "the host's, because one of the steps' own does not work: "+why, x.remedyOf("namespaces.network", "network.tun"))
+	}
 }
 
 // remedyOf is the remedy of the first of the findings that has one.
