@@ -62,7 +62,7 @@ func (x *examiner) uses(ctx context.Context) {
 	case x.o.Refused != nil:
 		x.use("ids", "ids", Missing, "none", namespaceRemedy("max_user_namespaces", x.o.Refused))
 	case i.SingleID:
-		x.use("ids", "ids", Lesser, "one id: what steps and archives give to others is root's", x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
+		x.use("ids", "ids", Lesser, "one id: COPY and ADD give files to others in the image only; chown in steps, and USER, need a range", x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
 	case i.Rootless:
 		x.use("ids", "ids", OK, "a range of ids, in a user namespace", "")
 	default:

@@ -62,7 +62,7 @@ func nestedPlans(o Options) []plan {
 }
 
 func singleNote(cause error) string {
-	return fmt.Sprintf("only one user id is available: %v; files of other owners become root's, and USER cannot be used", cause)
+	return fmt.Sprintf("only one user id is available: %v; other owners that COPY and ADD give are in the image only, and steps can neither give files to others nor have a USER", cause)
 }
 
 // withPIDs completes the plans for user namespaces: each with a pid namespace
