@@ -61,11 +61,13 @@ func runBuild(a *app, cmd *cobra.Command, p *buildPlan) error {
 	if err := a.enter(true); err != nil {
 		return err
 	}
-	log, err := a.openDisplay(p.mode, p.logFile)
+	log, err := a.openDisplay(p)
 	if err != nil {
 		return err
 	}
-	p.engine.Listener = a.display
+	if p.engine.Listener, err = p.listener(a); err != nil {
+		return err
+	}
 	engine, err := a.openEngine(ctx, p.engine)
 	if err != nil {
 		return err
@@ -76,6 +78,9 @@ func runBuild(a *app, cmd *cobra.Command, p *buildPlan) error {
 	}
 	// The display's last frame comes before what the command prints itself.
 	a.closeDisplay()
+	if p.split != nil && p.split.err != nil {
+		return p.split.err
+	}
 	if err := p.writeFiles(result); err != nil {
 		return err
 	}
@@ -92,7 +97,8 @@ func runBuild(a *app, cmd *cobra.Command, p *buildPlan) error {
 
 // openDisplay starts the display, on the log file when there is one, which
 // it returns.
-func (a *app) openDisplay(mode ui.Mode, logFile string) (io.Writer, error) {
+func (a *app) openDisplay(p *buildPlan) (io.Writer, error) {
+	mode, logFile := p.mode, p.logFile
 	if logFile == "" {
 		a.startDisplay(mode)
 		return nil, nil
@@ -105,7 +111,12 @@ func (a *app) openDisplay(mode ui.Mode, logFile string) (io.Writer, error) {
 	if mode == ui.ModeAuto {
 		mode = ui.ModePlain
 	}
-	a.display = &logged{Display: ui.New(mode, ui.Options{Out: f}), app: a}
+	shown := ui.New(mode, ui.Options{Out: f})
+	if p.logSplit {
+		p.split = &splitLog{Display: shown, path: logFile, mode: mode}
+		shown = p.split
+	}
+	a.display = &logged{Display: shown, app: a}
 	return f, nil
 }
 

@@ -40,6 +40,10 @@ type buildFlags struct {
 	private  privateFlags
 	call     callFlags
 	language languageFlags
+	settings settingFlags
+	compress compressFlags
+	attest   attestFlags
+	logs     logFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -72,6 +76,10 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.private.add(cmd)
 	b.call.add(cmd)
 	b.language.add(cmd)
+	b.settings.add(cmd)
+	b.compress.add(cmd)
+	b.attest.add(cmd)
+	b.logs.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
 	fs.BoolVar(&b.pullNever, "pull-never", false, "the same as --pull=never")
@@ -122,6 +130,7 @@ type buildPlan struct {
 	mode    ui.Mode
 	files   struct{ iid, iidRaw, metadata resultFile }
 	logFile string
+	logPlan
 	// stdout says that an output goes to standard output, which then holds
 	// nothing else.
 	stdout bool
@@ -146,6 +155,10 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.checkInput(o) },
 		func() error { return b.language.options(o) },
 		func() error { return b.planContent(a, cmd, o) },
+		func() error { return b.settings.options(a, cmd, o) },
+		func() error { return b.compress.options(cmd, o) },
+		func() error { return b.attest.check() },
+		func() error { return b.logs.options(a, cmd, p) },
 		func() error { return b.private.options(a, o) },
 		func() error { return b.planOutputs(a, p) },
 		func() error { return b.planEngine(a, cmd, p) },
@@ -245,6 +258,11 @@ func (b *buildFlags) planPlatforms(o *imagebuildah.Options) (err error) {
 
 func (b *buildFlags) args(a *app) (map[string]string, error) {
 	args := make(map[string]string, len(b.buildArgs))
+	for _, name := range b.settings.argFiles {
+		if err := readArgFile(name, args); err != nil {
+			return nil, err
+		}
+	}
 	for _, kv := range b.buildArgs {
 		k, v, ok := strings.Cut(kv, "=")
 		if k == "" {

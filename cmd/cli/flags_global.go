@@ -18,6 +18,7 @@ type globalFlags struct {
 	driver        string
 	driverOptions []string
 	logLevel      string
+	debug         bool
 }
 
 var logLevels = []string{"trace", "debug", "info", "warn", "error", "fatal", "panic"}
@@ -29,6 +30,8 @@ func (g *globalFlags) add(root *cobra.Command) {
 	fs.StringVar(&g.driver, "storage-driver", "", "use this storage `driver`, such as overlay or vfs; the options of storage.conf are then not used")
 	fs.StringSliceVar(&g.driverOptions, "storage-opt", nil, "give the storage driver an `option`, such as overlay.ignore_chown_errors=true")
 	fs.StringVar(&g.logLevel, "log-level", "warn", "log at this `level`: "+strings.Join(logLevels, ", "))
+	fs.BoolVar(&g.debug, "debug", false, "the same as --log-level debug")
+	_ = fs.MarkHidden("debug")
 	_ = root.RegisterFlagCompletionFunc("log-level", fixedValues(logLevels...))
 	_ = root.RegisterFlagCompletionFunc("storage-driver", fixedValues("overlay", "vfs"))
 }
@@ -44,6 +47,9 @@ func (a *app) applyGlobal() error {
 	level, err := logrus.ParseLevel(g.logLevel)
 	if err != nil {
 		return fmt.Errorf("--log-level %q: want one of %s: %w", g.logLevel, strings.Join(logLevels, ", "), define.ErrInvalid)
+	}
+	if g.debug {
+		level = max(level, logrus.DebugLevel)
 	}
 	for _, o := range g.driverOptions {
 		if k, _, ok := strings.Cut(o, "="); !ok || k == "" {
