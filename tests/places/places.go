@@ -95,7 +95,9 @@ exec setpriv --reuid ` + fmt.Sprint(user) + ` --regid ` + fmt.Sprint(user) + ` -
 func oneID(string) ([]string, error) {
 	id := fmt.Sprint(user)
 	return []string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups",
-		"unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"}, nil
+		"unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc",
+		// A container has a /var of its own.
+		"sh", "-c", `mount -t tmpfs tmpfs /var/lib/containers; exec "$@"`, "sh"}, nil
 }
 
 // dockerCaps are those that docker gives.
