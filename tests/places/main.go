@@ -147,7 +147,7 @@ func try(p place, work, match string) (result, error) {
 	}
 	err = errors.Join(cmd.Wait(), convert.Wait())
 	if len(r.scripts) == 0 {
-		return r, fmt.Errorf("no script ran: %w", err)
+		return r, fmt.Errorf("no script ran (%v)", err)
 	}
 	return r, nil
 }
