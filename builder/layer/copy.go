@@ -61,6 +61,12 @@ func copyFile(src, dst int, base string, st *unix.Statx_t) error {
 	if _, err := io.Copy(to, from); err != nil { // copy_file_range(2) where it can
 		return fmt.Errorf("copying: %w", err)
 	}
+	return copyMetadata(in, out, st)
+}
+
+// copyMetadata gives the open copy what a layer keeps of a file besides its
+// content.
+func copyMetadata(in, out int, st *unix.Statx_t) error {
 	if err := unix.Fchown(out, int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -35,6 +36,7 @@ func (o *FreezeOptions) time(t time.Time) time.Time {
 // first asked.
 type lowerView struct {
 	mount func() (*os.File, error) // nil: there is nothing below
+	mu    sync.Mutex
 	root  *os.File
 }
 
@@ -43,6 +45,8 @@ func (v *lowerView) open() (*os.File, error) {
 	if v == nil || v.mount == nil {
 		return nil, nil //nolint:nilnil // nothing below
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.root == nil {
 		var err error
 		if v.root, err = v.mount(); err != nil {

@@ -101,7 +101,7 @@ func (s *Space) mergeInto(ctx context.Context, upper *os.File, base *Layer, betw
 }
 
 func (s *Space) newMerger(ctx context.Context, base *Layer, o *FreezeOptions) *merger {
-	m := &merger{ctx: ctx, options: o, own: "trusted.overlay.", lister: newLister()}
+	m := &merger{ctx: ctx, options: o, own: "trusted.overlay.", below: &lowerView{}, lister: newLister()}
 	if base != nil {
 		m.below.mount = func() (*os.File, error) { return s.mountReadOnly(ctx, base) }
 	}
@@ -119,8 +119,9 @@ type merger struct {
 	ctx     context.Context //nolint:containedctx // lives as long as mergeInto
 	options *FreezeOptions
 	own     string // prefix of overlay's own attributes
-	below   lowerView
+	below   *lowerView
 	copies  *copies // nil: files are linked
+	buf     []byte  // of copies
 	lister
 }
 
@@ -151,11 +152,16 @@ func (m *merger) merge(src, dst int, dir string) error {
 	}
 	into := os.NewFile(uintptr(dupFD(dst)), dir)
 	defer into.Close()
+	var children branches
 	for _, name := range names {
 		base := name[:len(name)-1]
-		if err := m.object(src, dst, into, name, dir+base); err != nil {
-			return fmt.Errorf("/%s%s: %w", dir, base, err)
+		if err := m.object(src, dst, into, name, dir+base, &children); err != nil {
+			return errors.Join(fmt.Errorf("/%s%s: %w", dir, base, err), children.wait())
 		}
+	}
+	// A directory gets its times when all in it is made.
+	if err := children.wait(); err != nil {
+		return err
 	}
 	return m.copyDirAttributes(src, dst)
 }
@@ -169,16 +175,19 @@ func dupFD(fd int) int {
 }
 
 // object applies one name of a layer.
-func (m *merger) object(src, dst int, into *os.File, name, path string) error {
+func (m *merger) object(src, dst int, into *os.File, name, path string, children *branches) error {
 	base := name[:len(name)-1]
 	var st, was unix.Statx_t
 	if err := statx(src, name, &st); err != nil {
 		return err
 	}
-	err := statx(dst, name, &was)
-	exists := err == nil
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
+	exists := false
+	if m.copies == nil { // a copy begins with nothing
+		err := statx(dst, name, &was)
+		exists = err == nil
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if exists {
@@ -226,7 +235,7 @@ func (m *merger) object(src, dst int, into *os.File, name, path string) error {
 			return fmt.Errorf("marking the directory opaque: %w", err)
 		}
 	}
-	return m.merge(sub, to, path+"/")
+	return m.descend(sub, to, path+"/", children)
 }
 
 // link puts a non-directory in place. Whiteouts are made anew: they are all
@@ -243,11 +252,7 @@ func (m *merger) link(src, dst int, base, path string, st *unix.Statx_t) error {
 		return unix.Mknodat(dst, base, unix.S_IFCHR, 0)
 	}
 	if m.copies != nil {
-		done, err := m.copies.link(dst, base, path, st)
-		if done || err != nil {
-			return err
-		}
-		return copyObject(src, dst, base, st)
+		return m.copy(src, dst, base, path, st)
 	}
 	mtime := timeOf(st.Mtime)
 	if m.options.time(mtime).Equal(mtime) {
