@@ -23,6 +23,12 @@ type Options struct {
 	Root, RunRoot string
 	Driver        string
 	DriverOptions []string // "overlay.key=value"
+	// ImageStore keeps images apart from the layers of containers, below this
+	// directory; "": as storage.conf says.
+	ImageStore string
+	// Transient keeps what is known of containers in RunRoot, which the next
+	// start of the machine empties.
+	Transient bool
 	// SingleID reports a user namespace that maps one id only; chown errors
 	// of pulled layers are then ignored.
 	SingleID bool
@@ -103,7 +109,14 @@ func storeOptions(o Options) (so types.StoreOptions, note string, err error) {
 	if len(o.DriverOptions) > 0 {
 		so.GraphDriverOptions = append([]string(nil), o.DriverOptions...)
 	}
-	for _, p := range []*string{&so.GraphRoot, &so.RunRoot} {
+	if o.ImageStore != "" {
+		so.ImageStore = o.ImageStore
+	}
+	so.TransientStore = so.TransientStore || o.Transient
+	for _, p := range []*string{&so.GraphRoot, &so.RunRoot, &so.ImageStore} {
+		if p == &so.ImageStore && *p == "" {
+			continue
+		}
 		if *p, err = filepath.Abs(*p); err != nil {
 			return so, "", err
 		}

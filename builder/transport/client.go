@@ -31,6 +31,11 @@ type Options struct {
 	// CompatAuthfile is a file in docker's form (config.json) that Login and
 	// Logout use in place of Authfile.
 	CompatAuthfile string
+	// RegistriesConf is a registries.conf in place of the user's, without
+	// RegistriesConfDir; RegistriesConfDir has further files of that form in
+	// place of registries.conf.d; ShortNameAliases is the file of the aliases
+	// that other tools learn.
+	RegistriesConf, RegistriesConfDir, ShortNameAliases string
 	// RemoveSignatures leaves the signatures of pulled images behind.
 	RemoveSignatures bool
 }
@@ -77,6 +82,8 @@ func (c *Client) system(p define.Platform) (*types.SystemContext, error) {
 		OSChoice: p.OS, ArchitectureChoice: p.Architecture, VariantChoice: p.Variant,
 		DockerRegistryUserAgent: "strata",
 	}
+	sys.SystemRegistriesConfPath, sys.SystemRegistriesConfDirPath = c.o.RegistriesConf, c.o.RegistriesConfDir
+	sys.UserShortNameAliasConfPath = c.o.ShortNameAliases
 	if sys.BigFilesTemporaryDir == "" {
 		sys.BigFilesTemporaryDir = temporaryDir()
 	}

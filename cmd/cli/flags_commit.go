@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type commitFlags struct {
 	compressionLevel                              int
 	disableCompression, forceCompression          bool
 	omitTimestamp                                 bool
+	referenceTime                                 string
 	registry                                      registryFlags
 	time                                          timeFlags
 }
@@ -60,6 +62,8 @@ func (f *commitFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.time.epoch, "source-date-epoch", "", "set the image's times to this number of `seconds` since 1970")
 	fs.BoolVar(&f.omitTimestamp, "omit-timestamp", false, "the same as --timestamp 0")
 	_ = fs.MarkHidden("omit-timestamp")
+	fs.StringVar(&f.referenceTime, "reference-time", "", "set times as --timestamp does, to the time when this `file` was changed last")
+	_ = cmd.MarkFlagFilename("reference-time")
 	for _, name := range []string{"pull-always", "pull-never"} {
 		fs.Bool(name, false, "accepted for buildah's sake, without effect")
 		_ = fs.MarkHidden(name)
@@ -125,6 +129,16 @@ func (f *commitFlags) planTimes(p *commitPlan) error {
 			return fmt.Errorf("--omit-timestamp and --timestamp: want one or the other: %w", define.ErrInvalid)
 		}
 		f.time.timestamp = "0"
+	}
+	if f.referenceTime != "" {
+		if f.time.timestamp != "" {
+			return fmt.Errorf("--reference-time and --timestamp: want one or the other: %w", define.ErrInvalid)
+		}
+		info, err := os.Stat(f.referenceTime)
+		if err != nil {
+			return fmt.Errorf("--reference-time: %w", err)
+		}
+		f.time.timestamp = strconv.FormatInt(info.ModTime().Unix(), 10)
 	}
 	timestamp, epoch, err := f.time.options()
 	if err != nil {

@@ -19,6 +19,9 @@ type globalFlags struct {
 	driverOptions []string
 	logLevel      string
 	debug         bool
+	imageStore    string
+	transient     bool
+	registries    registriesFlags
 }
 
 var logLevels = []string{"trace", "debug", "info", "warn", "error", "fatal", "panic"}
@@ -30,6 +33,10 @@ func (g *globalFlags) add(root *cobra.Command) {
 	fs.StringVar(&g.driver, "storage-driver", "", "use this storage `driver`, such as overlay or vfs; the options of storage.conf are then not used")
 	fs.StringSliceVar(&g.driverOptions, "storage-opt", nil, "give the storage driver an `option`, such as overlay.ignore_chown_errors=true")
 	fs.StringVar(&g.logLevel, "log-level", "warn", "log at this `level`: "+strings.Join(logLevels, ", "))
+	fs.StringVar(&g.imageStore, "imagestore", "", "keep images below this `directory`, apart from the containers")
+	fs.BoolVar(&g.transient, "transient-store", false, "keep what is known of containers in the volatile state, which the next start of the machine empties")
+	g.registries.add(fs)
+	_ = root.MarkPersistentFlagDirname("imagestore")
 	fs.BoolVar(&g.debug, "debug", false, "the same as --log-level debug")
 	_ = fs.MarkHidden("debug")
 	_ = root.RegisterFlagCompletionFunc("log-level", fixedValues(logLevels...))
@@ -37,7 +44,8 @@ func (g *globalFlags) add(root *cobra.Command) {
 }
 
 func (g *globalFlags) store() store.Options {
-	return store.Options{Root: g.root, RunRoot: g.runRoot, Driver: g.driver, DriverOptions: g.driverOptions}
+	return store.Options{Root: g.root, RunRoot: g.runRoot, Driver: g.driver, DriverOptions: g.driverOptions,
+		ImageStore: g.imageStore, Transient: g.transient}
 }
 
 // applyGlobal checks the flags of every command and sends the log lines of
@@ -50,6 +58,9 @@ func (a *app) applyGlobal() error {
 	}
 	if g.debug {
 		level = max(level, logrus.DebugLevel)
+	}
+	if err := g.registries.check(); err != nil {
+		return err
 	}
 	for _, o := range g.driverOptions {
 		if k, _, ok := strings.Cut(o, "="); !ok || k == "" {

@@ -11,7 +11,6 @@ var missingStepFlags = []MissingFlag{
 	{Command: "commit", Name: "cw", From: "buildah"},
 	{Command: "commit", Name: "encrypt-layer", From: "buildah"},
 	{Command: "commit", Name: "encryption-key", From: "buildah"},
-	{Command: "commit", Name: "reference-time", From: "buildah", Instead: "use --timestamp"},
 	{Command: "commit", Name: "sbom", From: "buildah"},
 	{Command: "commit", Name: "sbom-image-output", From: "buildah"},
 	{Command: "commit", Name: "sbom-image-purl-output", From: "buildah"},
