@@ -15,6 +15,7 @@ import (
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 )
 
 // CreateOptions says what a stored container is made from.
@@ -180,6 +181,10 @@ func (e *Engine) OpenContainer(ctx context.Context, nameOrID string) (*Container
 	}
 	c, err := e.openLocked(ctx, rec)
 	if err != nil {
+		if _, gone := e.store.Raw().Container(rec.ID); errors.Is(gone, storage.ErrContainerUnknown) {
+			// Removed after it was found.
+			return nil, errors.Join(e.noContainer(nameOrID), lock.remove())
+		}
 		return nil, errors.Join(err, lock.release())
 	}
 	c.stored.lock = lock
@@ -188,6 +193,17 @@ func (e *Engine) OpenContainer(ctx context.Context, nameOrID string) (*Container
 
 // openLocked reads the state of a container.
 func (e *Engine) openLocked(ctx context.Context, rec *storage.Container) (*Container, error) {
+	if note, err := e.swapNote(rec.ID); err != nil {
+		return nil, err
+	} else if unix.Access(note, unix.F_OK) == nil {
+		// Its process died before it had begun to do what it wrote down.
+		if _, err := e.finishSwap(rec.ID); err != nil {
+			return nil, err
+		}
+		if rec, err = e.store.Raw().Container(rec.ID); err != nil {
+			return nil, err
+		}
+	}
 	st, err := e.readState(rec)
 	if err != nil {
 		return nil, err

@@ -11,11 +11,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
+
+const lockSuffix = ".lock"
+
+// deadHolder is how long a lock may outlast the process that took it: a child
+// that was being started has it until it executes its program or dies.
+const deadHolder = 300 * time.Millisecond
 
 // containerLock is held by the one process that works on a container: a
 // flock(2), which ends with the process.
@@ -43,8 +50,9 @@ func (e *Engine) lockContainer(ctx context.Context, id, title string) (*containe
 	if err != nil {
 		return nil, err
 	}
+	patience := time.Now().Add(deadHolder)
 	for {
-		f, err := os.OpenFile(filepath.Join(dir, id+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(filepath.Join(dir, id+lockSuffix), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("locking container %s: %w", title, store.Explain(dir, err))
 		}
@@ -54,8 +62,13 @@ func (e *Engine) lockContainer(ctx context.Context, id, title string) (*containe
 			f.Close()
 			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
-			defer f.Close()
-			return nil, fmt.Errorf("container %s is in use by process %s: wait until that has ended: %w", title, readHolder(f), define.ErrInUse)
+			holder := readHolder(f)
+			f.Close()
+			if time.Now().Before(patience) && isDead(holder) {
+				time.Sleep(5 * time.Millisecond)
+				continue
+			}
+			return nil, fmt.Errorf("container %s is in use by process %s: wait until that has ended: %w", title, holder, define.ErrInUse)
 		case err != nil:
 			f.Close()
 			return nil, fmt.Errorf("locking container %s: %w", title, err)
@@ -93,6 +106,11 @@ func readHolder(f *os.File) string {
 		return pid
 	}
 	return "(unknown)"
+}
+
+func isDead(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && n > 0 && unix.Kill(n, 0) == unix.ESRCH
 }
 
 func (l *containerLock) release() error {

@@ -57,8 +57,9 @@ type ContainerInfo struct {
 }
 
 // Containers lists the containers of the store, the oldest first, without
-// locking any.
+// locking any that is in use.
 func (e *Engine) Containers(ctx context.Context) ([]ContainerInfo, error) {
+	e.finishSwaps(ctx) // else one that was being changed would be absent
 	list, err := e.store.Raw().Containers()
 	if err != nil {
 		return nil, fmt.Errorf("listing containers: %w", err)
@@ -104,10 +105,13 @@ func (e *Engine) findContainer(ctx context.Context, nameOrID string) (*storage.C
 	raw := e.store.Raw()
 	rec, err := raw.Container(nameOrID)
 	if errors.Is(err, storage.ErrContainerUnknown) {
-		if err := e.finishSwaps(ctx); err != nil {
-			return nil, err
-		}
+		failed := e.finishSwaps(ctx)
 		rec, err = raw.Container(nameOrID)
+		for i := range failed {
+			if err != nil && failed[i].is(nameOrID) {
+				return nil, failed[i].err
+			}
+		}
 	}
 	switch {
 	case err == nil:
@@ -145,10 +149,13 @@ func (e *Engine) statePath(id string) string {
 
 func (e *Engine) readState(rec *storage.Container) (*containerState, error) {
 	b, err := os.ReadFile(e.statePath(rec.ID))
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrNotExist) && rec.Metadata == containerMetadata:
+		return nil, fmt.Errorf("container %s: the process that made or removed it has not ended its work: remove it with rm: %w", containerTitle(rec), define.ErrInvalid)
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("container %s was made by another program: use that, or make one with from: %w", containerTitle(rec), define.ErrInvalid)
-	}
-	if err != nil {
+	default:
 		return nil, fmt.Errorf("container %s: %w", containerTitle(rec), err)
 	}
 	return decodeState(containerTitle(rec), b)
@@ -208,9 +215,12 @@ func (c *Container) writeState(st *containerState) error {
 	return writeAtomic(c.engine.statePath(c.stored.id), b, false)
 }
 
+// newSuffix is that of files that are being written.
+const newSuffix = ".new"
+
 // writeAtomic replaces a file.
 func writeAtomic(path string, b []byte, sync bool) error {
-	tmp := path + ".new"
+	tmp := path + newSuffix
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/builder/layer"
@@ -135,49 +135,6 @@ func (e *Engine) noteSwap(p *pendingSwap) error {
 	return writeAtomic(note, b, true)
 }
 
-// finishSwaps carries out what processes that died have left.
-func (e *Engine) finishSwaps(ctx context.Context) error {
-	dir, err := e.containerDir()
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		id, ok := strings.CutSuffix(entry.Name(), swapSuffix)
-		if !ok {
-			continue
-		}
-		lock, err := e.lockContainer(ctx, id, id)
-		if err != nil {
-			continue // its process is at it
-		}
-		err = e.finishSwap(filepath.Join(dir, entry.Name()))
-		if err = errors.Join(err, lock.release()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *Engine) finishSwap(note string) error {
-	b, err := os.ReadFile(note)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	p := &pendingSwap{}
-	if err := json.Unmarshal(b, p); err != nil || p.ID == "" {
-		return fmt.Errorf("%s is damaged: remove it: %w", note, define.ErrInvalid)
-	}
-	_, err = e.carryOut(p)
-	return err
-}
-
 // dropStandIn removes an image that stood for a chain, if nobody else uses or
 // has named it. Its layers stay: the cache knows them, and prune collects them.
 func (e *Engine) dropStandIn(ctx context.Context, id define.ImageID) error {
@@ -235,11 +192,17 @@ func (c *Container) Remove(ctx context.Context) error {
 func (e *Engine) RemoveContainer(ctx context.Context, nameOrID string) (string, error) {
 	rec, err := e.findContainer(ctx, nameOrID)
 	if err != nil {
+		if id, failedErr := e.removeFailed(ctx, nameOrID); id != "" || failedErr != nil {
+			return id, failedErr
+		}
 		return "", err
 	}
 	lock, err := e.lockContainer(ctx, rec.ID, containerTitle(rec))
 	if err != nil {
 		return "", err
+	}
+	if err := e.forgetSwap(rec.ID); err != nil {
+		return "", errors.Join(err, lock.release())
 	}
 	var standIn define.ImageID
 	if st, err := e.readState(rec); err == nil {
@@ -260,6 +223,10 @@ func (e *Engine) deleteContainer(id, name, layerID string) error {
 		if _, err := raw.Unmount(layerID, true); err != nil && !errors.Is(err, storage.ErrLayerNotMounted) {
 			return fmt.Errorf("unmounting container %s: %w", name, err)
 		}
+	}
+	// A process that dies in between leaves one without a state: see halfMade.
+	if err := os.Remove(e.statePath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing container %s: %w", name, err)
 	}
 	if err := raw.DeleteContainer(id); err != nil && !errors.Is(err, storage.ErrNotAContainer) {
 		return fmt.Errorf("removing container %s: %w", name, err)

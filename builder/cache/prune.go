@@ -96,8 +96,15 @@ type pruning struct {
 	done    Pruned
 }
 
+// unclaimedAge is how old a layer is that no image, container or record
+// names, when it is taken for a leftover: what makes images gives them to
+// somebody within minutes. containers/storage's own Repair waits as long.
+const unclaimedAge = 24 * time.Hour
+
 // held is a layer of the store.
 type held struct {
+	created    time.Time
+	nameless   bool
 	id, parent string
 	children   int
 	size       int64
@@ -118,6 +125,12 @@ func (p *pruning) scan(ctx context.Context) error {
 	}
 	if p.layers, err = p.c.heldLayers(); err != nil {
 		return err
+	}
+	for _, l := range p.layers {
+		// Nobody's: its process was killed before it had said whose it is.
+		if l.nameless && !l.created.IsZero() && l.created.Before(p.now.Add(-unclaimedAge)) {
+			l.used = l.created
+		}
 	}
 	for _, e := range slices.Concat(p.records, p.orphans) {
 		if l := p.layers[e.layer]; l != nil {
@@ -141,7 +154,8 @@ func (c *Cache) heldLayers() (map[string]*held, error) {
 	m := make(map[string]*held, len(layers))
 	for i := range layers {
 		l := &layers[i]
-		m[l.ID] = &held{id: l.ID, parent: l.Parent, size: max(0, l.UncompressedSize), taken: l.ReadOnly}
+		m[l.ID] = &held{id: l.ID, parent: l.Parent, size: max(0, l.UncompressedSize), taken: l.ReadOnly,
+			created: l.Created, nameless: len(l.Names) == 0}
 	}
 	for _, l := range m {
 		if parent := m[l.parent]; parent != nil {

@@ -188,6 +188,33 @@ func TestPruneOrphans(t *testing.T) {
 
 // What is no record, index or slot any more goes as well; what is young and
 // unfinished stays.
+// TestPruneUnclaimed: a layer that nobody has claimed for a day goes, with
+// those below it; one that has a name, or is young, stays.
+func TestPruneUnclaimed(t *testing.T) {
+	c, ms, clk := newCache(t)
+	add := func(parent, name string, age time.Duration, names ...string) {
+		p := define.LayerID("")
+		if parent != "" {
+			p = layerID(parent)
+		}
+		ms.add(p, layerID(name))
+		l := ms.layers[string(layerID(name))]
+		l.Created, l.Names = clk.now().Add(-age), names
+		ms.layers[string(layerID(name))] = l
+	}
+	add("", "base", 48*time.Hour)
+	add("base", "old", 25*time.Hour)
+	add("base", "young", 23*time.Hour)
+	add("", "named", 48*time.Hour, "strata-work-x.1")
+	add("", "image", 48*time.Hour)
+	ms.images["i"] = string(layerID("image"))
+	add("", "alone", 48*time.Hour)
+	prune(t, c, PruneOptions{})
+	if got := rest(ms, "base old young named image alone"); got != "base young named image" {
+		t.Errorf("left: %s", got)
+	}
+}
+
 func TestPruneSweeps(t *testing.T) {
 	t.Parallel()
 	c, ms, clk := newCache(t)

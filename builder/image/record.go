@@ -22,7 +22,7 @@ import (
 // half written; such an image is nameless, and the next Record of it
 // completes it.
 func Record(st *store.Store, e *Encoded, top define.LayerID, names []string) error {
-	return record(st.Raw(), e, top, names)
+	return record(ahead(st), e, top, names)
 }
 
 // recorder is the part of a store that images are written to.

@@ -43,7 +43,7 @@ func RecordIndex(st *store.Store, index []byte, images []*Stored, names []string
 		{Key: storage.ImageDigestBigDataKey, Data: index, Digest: sum},
 		{Key: InstancesKey, Data: where, Digest: digest.FromBytes(where)},
 	}
-	if err := recordIndex(st.Raw(), string(id), items, names); err != nil {
+	if err := recordIndex(ahead(st), string(id), items, names); err != nil {
 		return "", fmt.Errorf("recording the list of images %s in the store: %w", id.Short(), err)
 	}
 	return id, nil

@@ -72,6 +72,14 @@ func runPrune(a *app, cmd *cobra.Command, flags pruneFlags) error {
 		return err
 	}
 	flags.keep = room
+	// First: a container that is finished holds its image.
+	swept, err := engine.SweepContainers(cmd.Context())
+	if len(swept) > 0 {
+		a.println("containers that were half made or half removed: " + strings.Join(swept, ", "))
+	}
+	if err != nil {
+		return err
+	}
 	freed, err := prune(cmd.Context(), a, engine, flags, filters)
 	a.println("freed: " + sizeText(max(freed, 0)))
 	return err
