@@ -32,6 +32,7 @@ type run struct {
 	space    *builder.Space
 	index    *cache.FileIndex
 	private  private
+	remote   *remoteCache // nil without caches elsewhere
 
 	ctx     context.Context // of the stages: cancelled by the first failure
 	outer   context.Context // the caller's: finished steps are kept when one fails
@@ -86,7 +87,7 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	if err := replaceBase(file, o.From); err != nil {
 		return nil, err
 	}
-	r := &run{engine: e, context: bc, contexts: contexts, file: file}
+	r := &run{engine: e, context: bc, contexts: contexts, file: file, remote: newRemoteCache(e, &o)}
 	r.checkStageNames(o.NoCacheStages)
 	builds, err := r.planBuilds(ctx, o)
 	if err != nil {
@@ -233,6 +234,7 @@ func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err erro
 		r.cancel(err)
 	}
 	r.running.Wait()
+	r.remote.export(ctx)
 	if err != nil && r.executed.Load() > 0 && ctx.Err() == nil {
 		// No image was recorded, but steps were: their layers are to survive
 		// a power cut too.

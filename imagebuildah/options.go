@@ -35,6 +35,9 @@ type Options struct {
 	NoCacheStages []string
 	// CacheTTL is how old a recorded result may be; nil: as old as it likes.
 	CacheTTL *time.Duration
+	// CacheFrom are caches elsewhere that are asked for results which the
+	// store's does not have; CacheTo are those that get the build's results.
+	CacheFrom, CacheTo []CachePlace
 	// From replaces the base of the first FROM; "" leaves it.
 	From string
 	// AllStages builds stages before the target that it does not need, too.

@@ -119,6 +119,9 @@ func (s *stage) lookup(ctx context.Context, f fsStep, step *define.Step) (hit bo
 	if f.linked {
 		hit, err = s.lookupLinked(ctx, f, step, asked)
 	}
+	if !hit && err == nil && !s.missed {
+		hit, err = s.lookupRemote(ctx, f, step, asked)
+	}
 	return hit, asked, err
 }
 
@@ -134,6 +137,7 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 			return err
 		}
 	}
+	s.b.remote.note(s, k, s.top, *r)
 	if r.Layer != "" {
 		s.top, s.adopted = r.Layer, false
 	}
@@ -326,9 +330,11 @@ func (s *stage) saveKey(ctx context.Context, f fsStep, slot cache.Slot, k *cache
 		err = c.Save(ctx, slot, linkedKey(k), r)
 		slot = quickSlot(slot)
 	}
+	full := withParent(k, parent)
 	if err == nil {
-		err = c.Save(ctx, slot, withParent(k, parent), r)
+		err = c.Save(ctx, slot, full, r)
 	}
+	s.b.remote.note(s, full, parent, r)
 	if err != nil {
 		// The layer is in the store and the build is right without it.
 		s.emit(define.Event{Kind: define.EventWarning, Text: "the step could not be recorded in the cache: " + err.Error()})

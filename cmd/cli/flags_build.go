@@ -44,6 +44,7 @@ type buildFlags struct {
 	compress compressFlags
 	attest   attestFlags
 	logs     logFlags
+	cache    cacheFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -80,6 +81,7 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.compress.add(cmd)
 	b.attest.add(cmd)
 	b.logs.add(cmd)
+	b.cache.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
 	fs.BoolVar(&b.pullNever, "pull-never", false, "the same as --pull=never")
@@ -157,6 +159,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.planContent(a, cmd, o) },
 		func() error { return b.settings.options(a, cmd, o) },
 		func() error { return b.compress.options(cmd, o) },
+		func() error { return b.cache.options(cmd, o) },
 		func() error { return b.attest.check() },
 		func() error { return b.logs.options(a, cmd, p) },
 		func() error { return b.private.options(a, o) },

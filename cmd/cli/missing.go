@@ -78,8 +78,6 @@ var missingFlags = []MissingFlag{
 	{Name: "userns-uid-map", From: "buildah"},
 	{Command: "build", Name: "blob-cache", From: "buildah"},
 	{Command: "build", Name: "builder", From: "docker"},
-	{Command: "build", Name: "cache-from", From: "buildah, docker"},
-	{Command: "build", Name: "cache-to", From: "buildah, docker"},
 	{Command: "build", Name: "cdi-config-dir", From: "buildah"},
 	{Command: "build", Name: "compat-volumes", From: "buildah", Instead: "what RUN changes in a volume is kept, as the reference says"},
 	{Command: "build", Name: "cw", From: "buildah"},

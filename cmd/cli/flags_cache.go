@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"encoding/csv"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah"
+)
+
+// cacheFlags say which caches elsewhere are read and written.
+type cacheFlags struct{ from, to []string }
+
+func (c *cacheFlags) add(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringArrayVar(&c.from, "cache-from", nil, "look for results of steps in this `cache`, too: a repository, type=registry,ref=REPOSITORY or type=local,src=DIRECTORY")
+	fs.StringArrayVar(&c.to, "cache-to", nil, "write results of steps to this `cache`: a repository, type=registry,ref=REPOSITORY or type=local,dest=DIRECTORY")
+}
+
+func (c *cacheFlags) options(cmd *cobra.Command, o *imagebuildah.Options) error {
+	if (len(c.from) > 0 || len(c.to) > 0) && o.Layers != nil && !*o.Layers {
+		return fmt.Errorf("--cache-from and --cache-to want layers: leave out --layers=false: %w", define.ErrInvalid)
+	}
+	for _, list := range []struct {
+		flag, dir string
+		values    []string
+		places    *[]imagebuildah.CachePlace
+	}{{"cache-from", "src", c.from, &o.CacheFrom}, {"cache-to", "dest", c.to, &o.CacheTo}} {
+		for _, value := range list.values {
+			places, err := cachePlaces(list.flag, list.dir, value)
+			if err != nil {
+				return err
+			}
+			*list.places = append(*list.places, places...)
+		}
+	}
+	return nil
+}
+
+// cachePlaces reads a value: buildah's, repositories between commas, or
+// docker's, pairs between commas.
+func cachePlaces(flag, dir, value string) (places []imagebuildah.CachePlace, err error) {
+	fields, err := csv.NewReader(strings.NewReader(value)).Read()
+	if err != nil {
+		return nil, fmt.Errorf("--%s %q: want a repository, or key=value pairs between commas: %w", flag, value, define.ErrInvalid)
+	}
+	add := func(kind, ref string) error {
+		p, err := imagebuildah.NewCachePlace(kind, ref)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+		places = append(places, p)
+		return nil
+	}
+	if !slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, "=") }) {
+		for _, ref := range fields {
+			if err := add("registry", ref); err != nil {
+				return nil, err
+			}
+		}
+		return places, nil
+	}
+	attrs := map[string]string{}
+	for _, f := range fields {
+		key, v, ok := strings.Cut(f, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("--%s %q: %q: want key=value: %w", flag, value, f, define.ErrInvalid)
+		}
+		attrs[strings.ToLower(key)] = v
+	}
+	kind := attrs["type"]
+	where := map[string]string{"registry": "ref", "local": dir}[kind]
+	if where == "" {
+		return nil, fmt.Errorf("--%s: type=%s is not in this version of strata; use type=registry or type=local: %w", flag, kind, define.ErrUnsupported)
+	}
+	for key, v := range attrs {
+		switch {
+		case key == "type", key == where:
+		// What is the case anyway.
+		case key == "mode" && v == "max" && flag == "cache-to", key == "ignore-error" && v == "true":
+		default:
+			return nil, fmt.Errorf("--%s: %s=%s of type=%s is not in this version of strata: %w", flag, key, v, kind, define.ErrUnsupported)
+		}
+	}
+	if attrs[where] == "" {
+		return nil, fmt.Errorf("--%s %q: want %s=: %w", flag, value, where, define.ErrInvalid)
+	}
+	err = add(kind, attrs[where])
+	return places, err
+}
