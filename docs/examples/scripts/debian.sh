@@ -1,13 +1,15 @@
 #!/bin/sh
-# A Debian image: debian.sh [NAME [SUITE]]. Needs mmdebstrap and the network.
+# A Debian image: debian.sh [NAME [SUITE [MIRROR]]]. Needs mmdebstrap and the network.
 set -eu
 strata=${BUILDER:-strata}
 name=${1:-debian-minimal}
 suite=${2:-bookworm}
+mirror=${3:-}
 
 tar=$(mktemp "${TMPDIR:-/tmp}/debian.XXXXXX.tar")
 trap 'rm -f "$tar"' EXIT
-mmdebstrap --variant=minbase "$suite" "$tar"
+# A container gets its own device nodes, and only root could unpack others.
+mmdebstrap --quiet --variant=minbase --skip=output/dev "$suite" "$tar" ${mirror:+"$mirror"}
 c=$($strata from scratch)
 # strata takes the archive from a pipe too: mmdebstrap ... | strata add "$c" - /
 $strata add -q "$c" "$tar" /
