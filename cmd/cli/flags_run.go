@@ -38,7 +38,7 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&r.isolation, "isolation", "", "how RUN steps are confined: default (the strongest that works here), embedded, oci, rootless (the same as oci) or chroot; give the `kind`")
 	fs.StringVar(&r.runtime, "runtime", "", "run steps with the OCI runtime of this `path`; implies --isolation oci")
-	fs.StringArrayVar(&r.runtimeFlags, "runtime-flag", nil, "give the OCI runtime a `flag`, without its leading dashes")
+	fs.StringSliceVar(&r.runtimeFlags, "runtime-flag", nil, "give the OCI runtime a `flag`, without its leading dashes")
 	fs.StringVar(&r.network, "network", "", "network of RUN steps: host, none, private (a namespace of the build's own that reaches the outside), bridge (the same by the kernel, for root), ns:PATH, container:PID, pasta or slirp4netns; give the `mode` (default host)")
 	fs.StringSliceVar(&r.capAdd, "cap-add", nil, "give RUN steps a `capability`, such as NET_ADMIN")
 	fs.StringSliceVar(&r.capDrop, "cap-drop", nil, "take a `capability`, or ALL, from RUN steps")

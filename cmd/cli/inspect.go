@@ -108,6 +108,7 @@ type idMappings struct {
 // dockerImage is an image's config as Docker's format spells it.
 type dockerImage struct {
 	Created      string          `json:"created,omitempty"`
+	Comment      string          `json:"comment,omitempty"`
 	Author       string          `json:"author,omitempty"`
 	Architecture string          `json:"architecture,omitempty"`
 	Variant      string          `json:"variant,omitempty"`

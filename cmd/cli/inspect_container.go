@@ -77,11 +77,11 @@ func (doc *inspection) describe(i *image.Image, layers []image.Layer) error {
 	// layers fit.
 	plain := i.Clone()
 	plain.History = nil
-	enc, err := plain.Encode(define.FormatOCI, layers)
-	if err != nil {
-		return err
-	}
-	for _, into := range []any{&doc.OCIv1, &doc.Docker} {
+	for format, into := range map[define.Format]any{define.FormatOCI: &doc.OCIv1, define.FormatDocker: &doc.Docker} {
+		enc, err := plain.Encode(format, layers)
+		if err != nil {
+			return err
+		}
 		if err := json.Unmarshal(enc.Config, into); err != nil {
 			return err
 		}
