@@ -135,7 +135,7 @@ func (c *remoteCache) note(s *stage, k *cache.Key, parent define.LayerID, r cach
 	defer c.mu.Unlock()
 	if !c.noted[key] {
 		c.noted[key] = true
-		c.results = append(c.results, remoteResult{key: key, parent: parent, platform: s.c.Image.Platform, result: r})
+		c.results = append(c.results, remoteResult{key: key, parent: parent, platform: s.platform, result: r})
 	}
 }
 
@@ -191,7 +191,7 @@ func (s *stage) fetch(ctx context.Context, p CachePlace, k *cache.Key, slot cach
 	if err != nil || !there {
 		return nil, err
 	}
-	local, err := s.b.engine.Transport().Pull(ctx, name, s.c.Image.Platform, define.PullAlways)
+	local, err := s.b.engine.Transport().Pull(ctx, name, s.platform, define.PullAlways)
 	if err != nil {
 		return nil, err
 	}

@@ -85,6 +85,7 @@ func (o *Settings) unset(i *image.Image) {
 	if o.OSVersion != "" {
 		i.Platform.OSVersion = o.OSVersion
 	}
+	i.Platform.OSFeatures = slices.Clone(i.Platform.OSFeatures)
 	for _, f := range o.OSFeatures {
 		name, drop := strings.CutSuffix(f, "-")
 		at := slices.Index(i.Platform.OSFeatures, name)

@@ -31,8 +31,11 @@ type stage struct {
 	eventPlatform string
 	shared        bool
 
-	c     *builder.Container
-	scope *expand.Stage
+	c *builder.Container
+	// platform is what the stage began with: the image's may be changed at the
+	// end, while results are still being saved.
+	platform define.Platform
+	scope    *expand.Stage
 	// top is the layer that all steps so far gave, while they came from the
 	// cache; once a step was executed (missed), the container alone knows.
 	top    define.LayerID
@@ -197,7 +200,7 @@ func (s *stage) baseStage(base string) (int, bool) {
 
 // begin sets up what depends on the base image's configuration.
 func (s *stage) begin() {
-	s.scope = s.b.global.Stage(s.c.Image.Config.Env)
+	s.scope, s.platform = s.b.global.Stage(s.c.Image.Config.Env), s.c.Image.Platform
 }
 
 // fromStage continues an earlier stage.
@@ -214,7 +217,7 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 	}
 	s.inherit()
 	s.top, s.missed, s.adopted = parent.top, parent.missed, true
-	s.scope, s.descent = parent.scope.Child(), parent.descent
+	s.scope, s.descent, s.platform = parent.scope.Child(), parent.descent, parent.platform
 	return nil
 }
 
