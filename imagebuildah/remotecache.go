@@ -104,6 +104,8 @@ type remoteCache struct {
 	engine   *builder.Engine
 	from, to []CachePlace
 
+	pulls sync.Map // of *sync.Mutex by key: stages may need the same step
+
 	mu      sync.Mutex
 	off     map[CachePlace]bool // failed, and not asked again
 	results []remoteResult
@@ -191,12 +193,28 @@ func (s *stage) fetch(ctx context.Context, p CachePlace, k *cache.Key, slot cach
 	if err != nil || !there {
 		return nil, err
 	}
+	turn, _ := s.b.remote.pulls.LoadOrStore(k.Digest(), &sync.Mutex{})
+	mu := turn.(*sync.Mutex)
+	mu.Lock()
+	defer mu.Unlock()
+	if r, ok, err := s.b.engine.Cache().Lookup(ctx, k); err != nil || ok {
+		return r, err
+	}
 	local, err := s.b.engine.Transport().Pull(ctx, name, s.platform, define.PullAlways)
 	if err != nil {
 		return nil, err
 	}
 	defer s.b.remote.forget(local.ID, local.Name)
 	r, err := s.readResult(k.Digest(), local.ID)
+	if errors.Is(err, define.ErrNotFound) {
+		// Another process pulled it too, and dropped the image: see forget. It
+		// saved the record before.
+		r, ok, err := s.b.engine.Cache().Lookup(ctx, k)
+		if err != nil || ok {
+			return r, err
+		}
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
