@@ -109,6 +109,8 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 	}
 	defer at.Close(dst)
 	if err := w.content(src, dst, &st, it, name, join(j.dst.path, it.to), attrs); err != nil {
+		// Half a file would look like the whole one to whoever works on.
+		_ = unlink(j.dst.fd, it.to, 0)
 		return err
 	}
 	mtime := w.pt.mtime(st.Mtim)
