@@ -104,6 +104,11 @@ bench-go: ## the Go benchmarks of the parts
 .PHONY: test-real
 test-real: build ## builds of real projects (needs the network and some minutes)
 	tests/setup.sh real
+	STRATA_BINARY=$(STRATA) go test ./tests -run TestExampleScripts -tags=$(TAGS),real -count=1 -timeout 30m -v
+	@# The same by an unprivileged user, who reaches the network as we do.
+	[ "$$(id -u)" != 0 ] || GOFLAGS="-tags=$(TAGS),real -buildvcs=false" GOPROXY="$$(go env GOPROXY)" GOSUMDB="$$(go env GOSUMDB)" \
+		STRATA_TEST_RUN=TestExampleScripts STRATA_TEST_ENV="PATH GOPROXY GOSUMDB STRATA_TEST_MIRROR SSL_CERT_FILE SSL_CERT_DIR \
+		http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY" tests/unprivileged.sh ./tests | go run ./tests/summary
 	go test ./tests/real/... -tags=$(TAGS),real -count=1 -timeout 60m -v
 
 .PHONY: clean

@@ -5,6 +5,9 @@
 # has the form of go test -json.
 #
 #	tests/unprivileged.sh ./...
+#
+# STRATA_TEST_RUN is a pattern of the tests to run (go test -run), and
+# STRATA_TEST_ENV names variables that the user gets, too.
 set -euo pipefail
 
 [ "$(id -u)" = 0 ] || { echo "unprivileged.sh: needs root" >&2; exit 1; }
@@ -59,7 +62,7 @@ mkdir "$HOME/results"
 while read -r rel; do
 	cd "$HOME/src/$rel"
 	status=ok
-	./unprivileged.test -test.v=test2json -test.timeout=15m </dev/null >"$HOME/out" 2>&1 || { status=FAIL; failed=1; }
+	./unprivileged.test -test.v=test2json -test.timeout=15m -test.run="$STRATA_TEST_RUN" </dev/null >"$HOME/out" 2>&1 || { status=FAIL; failed=1; }
 	# The names are the user's: root reads what is in them, nothing more.
 	mv "$HOME/out" "$HOME/results/${rel//\//%}"
 	echo "   $status $rel" >&2
@@ -67,9 +70,13 @@ done <"$HOME/packages"
 exit $failed
 INNER
 status=0
+given=(STRATA_TEST_RUN="${STRATA_TEST_RUN:-}")
+for name in ${STRATA_TEST_ENV:-}; do
+	[ -z "${!name+set}" ] || given+=("$name=${!name}")
+done
 env -i \
 	HOME="$home" USER="$user" LOGNAME="$user" PATH="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
-	LANG="${LANG:-C.UTF-8}" TMPDIR="$home/tmp" XDG_RUNTIME_DIR="$home/run" STRATA_BINARY="$home/src/bin/strata" \
+	LANG="${LANG:-C.UTF-8}" TMPDIR="$home/tmp" XDG_RUNTIME_DIR="$home/run" STRATA_BINARY="$home/src/bin/strata" "${given[@]}" \
 	setpriv --reuid "$user" --regid "$user" --clear-groups -- bash "$home/go.sh" || status=$?
 while read -r rel; do
 	go tool test2json -t -p "unprivileged/$rel" <"$home/results/${rel//\//%}" || status=1

@@ -68,36 +68,19 @@ func TestReal(t *testing.T) {
 // makeBase makes the context of the base image.
 func makeBase(t *testing.T, dir string) {
 	copyContext(t, "debian", dir)
-	mirror := os.Getenv("STRATA_TEST_MIRROR")
-	if mirror == "" {
-		mirror = hostMirror(t)
+	mirror, err := testenv.DebianMirror()
+	if err != nil {
+		t.Fatal(err)
 	}
 	mode := "--mode=root"
 	if os.Geteuid() != 0 {
 		mode = "--mode=unshare"
 	}
-	cmd := exec.Command("mmdebstrap", "--variant=minbase", mode, hostSuite(t), filepath.Join(dir, "base.tar"), mirror)
+	// Only root could unpack device nodes.
+	cmd := exec.Command("mmdebstrap", "--variant=minbase", "--skip=output/dev", mode, testenv.DebianSuite(), filepath.Join(dir, "base.tar"), mirror)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("mmdebstrap: %v\n%s", err, tail(out))
 	}
-}
-
-// hostMirror is the first Debian mirror of the host's apt configuration.
-func hostMirror(t *testing.T) string {
-	out, err := exec.Command("sh", "-c", `{ sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources;
-		sed -n 's/^deb  *\(\[[^]]*\] *\)\{0,1\}\([^ ]*\).*/\2/p' /etc/apt/sources.list; } 2>/dev/null | head -n 1`).Output()
-	if err != nil || len(strings.TrimSpace(string(out))) == 0 {
-		t.Fatalf("no Debian mirror found in the host's apt configuration; set STRATA_TEST_MIRROR (%v)", err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func hostSuite(t *testing.T) string {
-	out, err := exec.Command("sh", "-c", `. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME"`).Output()
-	if err != nil {
-		return "bookworm"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // registryArgs are the build arguments that make steps reach the registries
