@@ -101,6 +101,12 @@ func (c *Container) createStored(ctx context.Context, name, imageID string) erro
 	if derived {
 		name = workingName(c.Base.Name)
 	}
+	// A container that is just put on other layers is not in the list.
+	unlock, err := c.engine.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	base, taken := name, map[string]bool{}
 	if derived {
 		// The library finds a name to be taken only after it made a layer.

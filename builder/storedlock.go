@@ -24,6 +24,10 @@ const lockSuffix = ".lock"
 // that was being started has it until it executes its program or dies.
 const deadHolder = 300 * time.Millisecond
 
+// liveHolder is how long a lock is waited for whose process lives: what lists
+// or collects containers looks at each for a moment.
+const liveHolder = 50 * time.Millisecond
+
 // containerLock is held by the one process that works on a container: a
 // flock(2), which ends with the process.
 type containerLock struct{ file *os.File }
@@ -64,7 +68,7 @@ func (e *Engine) lockContainer(ctx context.Context, id, title string) (*containe
 		case errors.Is(err, unix.EWOULDBLOCK):
 			holder := readHolder(f)
 			f.Close()
-			if time.Now().Before(patience) && isDead(holder) {
+			if left := time.Until(patience); left > 0 && (isDead(holder) || left > deadHolder-liveHolder) {
 				time.Sleep(5 * time.Millisecond)
 				continue
 			}

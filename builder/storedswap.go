@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/builder/layer"
@@ -47,6 +48,14 @@ func (c *Container) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Until the container is there again, the stand-in is an image that nobody
+	// uses: prune takes the same lock.
+	unlock, err := c.engine.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	unlock = sync.OnceFunc(unlock)
+	defer unlock()
 	standIn, err := c.recordStandIn(infos[len(infos)-1].ID, encodedLayers(infos))
 	if err != nil {
 		return err
@@ -64,6 +73,7 @@ func (c *Container) swap(ctx context.Context) error {
 	}
 	p := &pendingSwap{ID: c.stored.id, Name: c.stored.name, Image: standIn, State: *st}
 	rec, err := c.engine.carryOut(p)
+	unlock()
 	if err != nil {
 		return err
 	}

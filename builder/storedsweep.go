@@ -12,6 +12,7 @@ import (
 
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
+	"golang.org/x/sys/unix"
 )
 
 // SweepContainers collects what processes that were killed have left: a
@@ -24,7 +25,16 @@ func (e *Engine) SweepContainers(ctx context.Context) (names []string, err error
 		return nil, err
 	}
 	for _, f := range e.finishSwaps(ctx) {
-		err = errors.Join(err, f.err)
+		if !errors.Is(f.err, define.ErrNotFound) {
+			err = errors.Join(err, f.err)
+			continue
+		}
+		// Nothing is left of it.
+		if _, lostErr := e.removeFailed(ctx, f.id); lostErr != nil {
+			err = errors.Join(err, lostErr)
+			continue
+		}
+		names = append(names, f.name)
 	}
 	list, listErr := e.store.Raw().Containers()
 	if listErr != nil {
@@ -138,6 +148,9 @@ func (e *Engine) finishSwaps(ctx context.Context) (failed []failedSwap) {
 		id, ok := strings.CutSuffix(entry.Name(), swapSuffix)
 		if !ok {
 			continue
+		}
+		if unix.Access(filepath.Join(dir, entry.Name()), unix.F_OK) != nil {
+			continue // done meanwhile: its lock is for others
 		}
 		lock, err := e.lockContainer(ctx, id, id)
 		if err != nil {

@@ -77,12 +77,9 @@ func runPrune(a *app, cmd *cobra.Command, flags pruneFlags) error {
 	if len(swept) > 0 {
 		a.println("containers that were half made or half removed: " + strings.Join(swept, ", "))
 	}
-	if err != nil {
-		return err
-	}
-	freed, err := prune(cmd.Context(), a, engine, flags, filters)
+	freed, pruneErr := prune(cmd.Context(), a, engine, flags, filters)
 	a.println("freed: " + sizeText(max(freed, 0)))
-	return err
+	return errors.Join(err, pruneErr)
 }
 
 // prune removes the cache's own layers, then images, then what only the cache
@@ -113,7 +110,7 @@ func prune(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, fil
 	if err != nil {
 		return total.Bytes, errors.Join(failed, err)
 	}
-	failed = errors.Join(failed, pruneImages(a, e, flags, filters))
+	failed = errors.Join(failed, pruneImages(ctx, a, e, flags, filters))
 	after, err := imagestore.LayerBytes(e.Store())
 	if err != nil {
 		return total.Bytes, errors.Join(failed, err)
@@ -173,7 +170,7 @@ func pruneMounts(ctx context.Context, e *builder.Engine, filters imagestore.Filt
 	return p.Caches, p.Bytes, err
 }
 
-func pruneImages(a *app, e *builder.Engine, flags pruneFlags, filters imagestore.Filters) error {
+func pruneImages(ctx context.Context, a *app, e *builder.Engine, flags pruneFlags, filters imagestore.Filters) error {
 	images, err := imagestore.List(e.Store())
 	if err != nil {
 		return err
@@ -187,16 +184,7 @@ func pruneImages(a *app, e *builder.Engine, flags pruneFlags, filters imagestore
 		if i.ReadOnly || !flags.all && !i.Dangling() {
 			continue
 		}
-		if !flags.force {
-			used, err := imagestore.InUse(e.Store(), i.ImageID())
-			if err != nil {
-				return err
-			}
-			if used {
-				continue
-			}
-		}
-		removed, err := imagestore.Remove(e.Store(), imagestore.Target{ID: i.ImageID()}, true)
+		removed, err := pruneImage(ctx, e, i.ImageID(), flags.force)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -204,4 +192,24 @@ func pruneImages(a *app, e *builder.Engine, flags pruneFlags, filters imagestore
 		a.printRemoved(removed)
 	}
 	return errors.Join(failed...)
+}
+
+// pruneImage removes an image, unless containers use it. A container that is
+// just put on the image does not yet, and its process holds the lock.
+func pruneImage(ctx context.Context, e *builder.Engine, id define.ImageID, force bool) (none imagestore.Removed, err error) {
+	unlock, err := e.Store().Lock(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer unlock()
+	if !force {
+		if used, err := imagestore.InUse(e.Store(), id); err != nil || used {
+			return none, err
+		}
+	}
+	removed, err := imagestore.Remove(e.Store(), imagestore.Target{ID: id}, true)
+	if errors.Is(err, define.ErrNotFound) { // somebody else removed it
+		return none, nil
+	}
+	return removed, err
 }
