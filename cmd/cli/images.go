@@ -27,7 +27,7 @@ func newImagesCommand(a *app) *cobra.Command {
 
 Filters: before=IMAGE, since=IMAGE (or after=), dangling=BOOL, id=ID,
 intermediate=BOOL, label=KEY[=VALUE], readonly=BOOL, reference=PATTERN and
-until=TIME. Templates have the fields .ID .Name .Tag .Names .Digest .Created
+until=TIME. Templates have the fields .ID .Name (.Repository) .Tag .Names .Digest .Created
 .CreatedAt .CreatedAtRaw .Size .SizeBytes .ReadOnly .History, and the function
 json. Keys and fields only grow.`,
 		Example: `  strata images
@@ -194,6 +194,7 @@ func imageDocuments(images []*imagestore.Image, flags imagesFlags) []imageDocume
 // imageRow is a line of the table, and what templates see.
 type imageRow struct {
 	ID, Name, Tag, Digest string
+	Repository            string // Name, as docker and podman call it
 	Names                 []string
 	Created               int64
 	CreatedAt             string
@@ -205,7 +206,7 @@ type imageRow struct {
 }
 
 var imageHeadings = map[string]string{
-	"ID": "IMAGE ID", "Name": "REPOSITORY", "Tag": "TAG", "Names": "NAMES", "Digest": "DIGEST", "Created": "CREATED",
+	"ID": "IMAGE ID", "Name": "REPOSITORY", "Repository": "REPOSITORY", "Tag": "TAG", "Names": "NAMES", "Digest": "DIGEST", "Created": "CREATED",
 	"CreatedAt": "CREATED", "CreatedAtRaw": "CREATED AT", "Size": "SIZE", "SizeBytes": "BYTES", "ReadOnly": "R/O",
 	"History": "HISTORY",
 }
@@ -216,7 +217,7 @@ func imageRows(images []*imagestore.Image, flags imagesFlags) []imageRow {
 	var rows []imageRow
 	for _, i := range images {
 		row := imageRow{
-			ID: idText(i.ImageID(), flags.noTrunc), Name: none, Tag: none, Digest: or(i.Digest.String(), none), Names: i.Names,
+			ID: idText(i.ImageID(), flags.noTrunc), Name: none, Tag: none, Repository: none, Digest: or(i.Digest.String(), none), Names: i.Names,
 			Created: i.Created.Unix(), CreatedAt: ago(i.Created), CreatedAtRaw: i.Created, Size: sizeText(i.Size),
 			SizeBytes: i.Size, ReadOnly: i.ReadOnly, History: or(strings.Join(i.NamesHistory, ", "), none),
 		}
@@ -226,6 +227,7 @@ func imageRows(images []*imagestore.Image, flags imagesFlags) []imageRow {
 		for _, n := range i.Names {
 			repo, tag := imagestore.SplitName(n)
 			row.Name, row.Tag = repo, or(tag, none)
+			row.Repository = row.Name
 			rows = append(rows, row)
 		}
 	}
