@@ -32,17 +32,7 @@ type Script struct {
 
 const scriptLock = ".lock"
 
-func (e *Engine) scriptsDir() (string, error) {
-	state, err := e.store.StateDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(state, "scripts")
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("making the scripts' directory: %w", store.Explain(dir, err))
-	}
-	return dir, nil
-}
+func (e *Engine) scriptsDir() (string, error) { return e.store.StateSubdir("scripts") }
 
 // BeginScript begins a transaction. It lasts as long as this process, whether
 // or not the engine is closed.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,17 +32,7 @@ const liveHolder = 50 * time.Millisecond
 type containerLock struct{ file *os.File }
 
 // containerDir is the directory of the locks and of what Save is doing.
-func (e *Engine) containerDir() (string, error) {
-	state, err := e.store.StateDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(state, "containers")
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("making the containers' directory: %w", store.Explain(dir, err))
-	}
-	return dir, nil
-}
+func (e *Engine) containerDir() (string, error) { return e.store.StateSubdir("containers") }
 
 // lockContainer takes the lock of a container, at once or not at all.
 func (e *Engine) lockContainer(ctx context.Context, id, title string) (*containerLock, error) {

@@ -176,6 +176,19 @@ func (s *Store) Raw() storage.Store { return s.raw }
 // (the build cache's index, locks), made with mode 0700.
 func (s *Store) StateDir() (string, error) { return s.state() }
 
+// StateSubdir returns a directory in StateDir, made with mode 0700.
+func (s *Store) StateSubdir(name string) (string, error) {
+	state, err := s.StateDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(state, name)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("making strata's directory in the store: %w", Explain(dir, err))
+	}
+	return dir, nil
+}
+
 func (s *Store) makeStateDir() (string, error) {
 	dir := filepath.Join(s.raw.GraphRoot(), "strata")
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

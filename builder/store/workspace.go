@@ -264,17 +264,7 @@ func (w *Workspace) start(ctx context.Context) error {
 }
 
 // workDir returns the directory of the lock files.
-func (s *Store) workDir() (string, error) {
-	state, err := s.StateDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(state, "work")
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("making strata's directory in the store: %w", Explain(dir, err))
-	}
-	return dir, nil
-}
+func (s *Store) workDir() (string, error) { return s.StateSubdir("work") }
 
 // makeLock creates a lock file and locks it. Between the two, a sweeper may
 // take a file for a dead process's and remove it: then it is fs.ErrExist, as

@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder"
-	"github.com/stratabuild/strata/define"
 )
 
 func newUmountCommand(a *app) *cobra.Command {
@@ -23,36 +21,12 @@ When some of several containers cannot be unmounted, the others are, and the
 exit status is 125.`,
 		Example: `  strata umount app
   strata umount --all`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case all && len(args) > 0:
-				return fmt.Errorf("umount: want containers or --all, one of them: %w", define.ErrInvalid)
-			case all:
-				return nil
-			}
-			return wantArgs(1, -1, "containers or --all")(cmd, args)
-		},
+		Args:              containersOrAll(&all),
 		ValidArgsFunction: a.completeContainers(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			engine, err := a.openStore(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if all {
-				if args, err = ourContainers(cmd.Context(), engine); err != nil {
-					return err
-				}
-			}
-			var failed []error
-			for _, name := range args {
-				id, err := unmountContainer(cmd.Context(), engine, name)
-				if err != nil {
-					failed = append(failed, err)
-				} else if id != "" {
-					a.println(id)
-				}
-			}
-			return errors.Join(failed...)
+			return a.eachContainer(cmd.Context(), args, all, func(e *builder.Engine, name string) (string, error) {
+				return unmountContainer(cmd.Context(), e, name)
+			})
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "unmount all containers that strata made")
