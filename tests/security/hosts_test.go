@@ -108,8 +108,8 @@ func TestFewDescriptors(t *testing.T) {
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		err := cmd.Run()
-		if err != nil && strings.Contains(errs.String(), "goroutine ") {
-			t.Errorf("%d descriptors: %v: %s", n, err, firstLines(errs.String()))
+		if text := "\n" + errs.String(); err != nil && (strings.Contains(text, "goroutine ") || strings.Count(text, "\nError: ") != 1) {
+			t.Errorf("%d descriptors: %v: want one line of an error: %s", n, err, firstLines(errs.String()))
 		}
 		if err == nil {
 			if got, _ := p.ok("", "build", "-q", p.context(map[string]string{"Containerfile": "FROM localhost/few\nRUN test -s /x\n"})); got == "" {

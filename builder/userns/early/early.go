@@ -47,6 +47,7 @@ func Take() Worker {
 }
 
 func init() {
+	fewDescriptors()
 	args := commandLine()
 	c := command(args)
 	if !steps(c) && !stores(c) || asks(args) {
@@ -71,6 +72,21 @@ func init() {
 		return // Enter changes the environment, which workers inherit
 	}
 	start(args, flags)
+}
+
+// leastDescriptors is below what any command needs; Go's runtime ends with a
+// trace, not an error, when it cannot open what it polls with.
+const leastDescriptors = 10
+
+// fewDescriptors ends the program when it may open next to no files. The soft
+// limit does not matter: Go raises it to the hard one.
+func fewDescriptors() {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil || l.Max >= leastDescriptors {
+		return
+	}
+	syscall.Write(2, []byte("Error: the limit of open files is too low for anything; raise it, as ulimit -n 1024 does\n"))
+	syscall.Exit(125)
 }
 
 // settled reports an environment that userns.Enter will leave as it is: a
