@@ -141,6 +141,9 @@ func checkOptions(o *Options) error {
 	if err := checkPrivate(o); err != nil {
 		return err
 	}
+	if err := checkSBOMs(o); err != nil {
+		return err
+	}
 	return checkOutputs(o.Outputs)
 }
 

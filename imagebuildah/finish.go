@@ -48,6 +48,9 @@ func (b *build) commit(ctx context.Context, names []string) (*Result, error) {
 	if err := s.datePast(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.scan(ctx, s); err != nil {
+		return nil, err
+	}
 	b.noteCreated(s, s.created())
 	c, err := s.c.Commit(ctx, builder.CommitOptions{Names: names, Format: b.opts.Format, Squash: b.opts.Squash, SquashAll: b.opts.SquashAll,
 		Layer: b.freezeOptions(), Created: b.opts.fixedTime()})

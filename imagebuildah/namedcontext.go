@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,6 +100,13 @@ func (n namedContexts) find(name string) (*namedContext, bool) {
 	}
 	c, ok := n[familiarName(name)]
 	return c, ok
+}
+
+// sorted are the contexts by name.
+func (n namedContexts) sorted() []*namedContext {
+	list := slices.Collect(maps.Values(n))
+	slices.SortFunc(list, func(a, b *namedContext) int { return strings.Compare(a.name, b.name) })
+	return list
 }
 
 // close removes what was unpacked.

@@ -97,6 +97,8 @@ type Options struct {
 	Allow   []string
 	Secrets []Secret
 	SSH     []SSH
+	// SBOMs are bills of materials that are made of each image.
+	SBOMs []SBOM
 }
 
 // RunOptions is what flags say about RUN steps.

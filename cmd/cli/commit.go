@@ -63,7 +63,7 @@ type commitPlan struct {
 
 func runCommit(a *app, cmd *cobra.Command, p *commitPlan) (err error) {
 	ctx := cmd.Context()
-	if err := a.enter(false); err != nil {
+	if err := a.enter(len(p.change.sboms) > 0); err != nil {
 		return err
 	}
 	a.startDisplay(quietMode(p.quiet))
@@ -88,7 +88,7 @@ func runCommit(a *app, cmd *cobra.Command, p *commitPlan) (err error) {
 	if err := p.change.configure(ctx, c, p.commit.Format); err != nil {
 		return err
 	}
-	p.commit.Prepare = p.change.addFiles
+	p.commit.Prepare = p.change.prepare
 	there, err := p.imagesBefore(engine)
 	if err != nil {
 		return err

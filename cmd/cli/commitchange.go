@@ -58,6 +58,20 @@ func (m *commitChange) configure(ctx context.Context, c *builder.Container, form
 	return nil
 }
 
+// prepare is about what the image has in files that the container has not.
+func (m *commitChange) prepare(ctx context.Context, c *builder.Container) error {
+	if err := m.addFiles(ctx, c); err != nil {
+		return err
+	}
+	for i := range m.sboms {
+		// There is no context: what was copied is in the container.
+		if err := m.sboms[i].Scan(ctx, c, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // addFiles puts the files of --add-file into a layer of their own.
 func (m *commitChange) addFiles(ctx context.Context, c *builder.Container) error {
 	for _, f := range m.files {

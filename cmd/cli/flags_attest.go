@@ -7,31 +7,54 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah"
 )
 
-// attestFlags are accepted for what is the case: no image has attestations.
+// attestFlags are docker's about attestations, which are accepted for what is
+// the case (no image has any), and buildah's about bills of materials, which
+// share the name --sbom.
 type attestFlags struct {
-	provenance, sbom string
-	attest           []string
+	provenance string
+	attest     []string
+	sbom       sbomFlags
 }
 
 func (t *attestFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	const usage = "accepted as false only, without effect: no attestation of this kind is made; a `value`"
-	fs.StringVar(&t.provenance, "provenance", "", usage)
-	fs.StringVar(&t.sbom, "sbom", "", usage)
+	fs.StringVar(&t.provenance, "provenance", "", "accepted as false only, without effect: no attestation of this kind is made; a `value`")
+	t.sbom.add(cmd, "make a bill of materials with the scanner, commands and merge strategy of this `preset`: "+
+		strings.Join(imagebuildah.SBOMPresets, ", ")+"; false makes none, as does saying nothing")
 	fs.StringArrayVar(&t.attest, "attest", nil, "accepted as `type=KIND,disabled=true` only, without effect: no attestation is made")
-	// Alone they mean true, which is refused by name.
+	// Alone it means true, which is refused by name.
 	fs.Lookup("provenance").NoOptDefVal = "true"
-	fs.Lookup("sbom").NoOptDefVal = "true"
+}
+
+func (t *attestFlags) options(o *imagebuildah.Options) (err error) {
+	if err := t.check(); err != nil {
+		return err
+	}
+	preset := t.sbom.preset
+	if disabled(preset) {
+		preset = ""
+	}
+	o.SBOMs, err = t.sbom.options(preset)
+	for i := range o.SBOMs {
+		o.SBOMs[i].Run, o.SBOMs[i].Pull = o.Run, o.Pull
+		o.SBOMs[i].Run.Volumes, o.SBOMs[i].Run.Devices = nil, nil // those are the steps'
+	}
+	return err
 }
 
 func (t *attestFlags) check() error {
-	for flag, value := range map[string]string{"provenance": t.provenance, "sbom": t.sbom} {
-		if value == "" || disabled(value) {
-			continue
-		}
-		return fmt.Errorf("--%s=%s: attestations are not in this version of strata; --%s=false is what is the case: %w", flag, value, flag, define.ErrUnsupported)
+	refused := func(text string) error {
+		return fmt.Errorf("%s: attestations are not in this version of strata; a bill of materials is made with --sbom %s and --sbom-output or --sbom-image-output: %w",
+			text, imagebuildah.SBOMPresets[0], define.ErrUnsupported)
+	}
+	if s := t.provenance; s != "" && !disabled(s) {
+		return refused("--provenance=" + s)
+	}
+	if s := t.sbom.preset; isTrue(s) || strings.Contains(s, "=") && !disabled(s) {
+		return refused("--sbom=" + s)
 	}
 	for _, value := range t.attest {
 		off := false
@@ -43,7 +66,7 @@ func (t *attestFlags) check() error {
 			off = off || key == "disabled" && isTrue(v)
 		}
 		if !off {
-			return fmt.Errorf("--attest %s: attestations are not in this version of strata: %w", value, define.ErrUnsupported)
+			return refused("--attest " + value)
 		}
 	}
 	return nil

@@ -160,7 +160,7 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.settings.options(a, cmd, o) },
 		func() error { return b.compress.options(cmd, o) },
 		func() error { return b.cache.options(cmd, o) },
-		func() error { return b.attest.check() },
+		func() error { return b.attest.options(o) },
 		func() error { return b.logs.options(a, cmd, p) },
 		func() error { return b.private.options(a, o) },
 		func() error { return b.planOutputs(a, p) },

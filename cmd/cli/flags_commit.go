@@ -13,6 +13,7 @@ import (
 	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah"
 )
 
 type commitFlags struct {
@@ -30,6 +31,7 @@ type commitFlags struct {
 	referenceTime                                 string
 	registry                                      registryFlags
 	time                                          timeFlags
+	sbom                                          sbomFlags
 }
 
 func (f *commitFlags) add(cmd *cobra.Command) {
@@ -57,6 +59,7 @@ func (f *commitFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.squash, "squash", false, "make one layer of everything, the base image's layers included")
 	fs.StringSliceVar(&f.unsetAnnotations, "unsetannotation", nil, "leave out the annotation of this `key`")
 	fs.StringSliceVar(&f.unsetEnv, "unsetenv", nil, "leave out the variable of this `name`")
+	f.sbom.add(cmd, "make a bill of materials with the scanner, commands and merge strategy of this `preset`: "+strings.Join(imagebuildah.SBOMPresets, ", "))
 	f.registry.add(cmd)
 	fs.StringVar(&f.time.timestamp, "timestamp", "", "set the image's times, and those of all files in the new layer, to this number of `seconds` since 1970")
 	fs.StringVar(&f.time.epoch, "source-date-epoch", "", "set the image's times to this number of `seconds` since 1970")
@@ -87,6 +90,7 @@ func (f *commitFlags) plan(a *app, cmd *cobra.Command, args []string) (*commitPl
 		func() (err error) { p.engine.Transport, err = f.registry.options(cmd, true); return err },
 		func() error { return f.planTimes(p) },
 		func() error { return f.planContent(p) },
+		func() (err error) { p.change.sboms, err = f.sbom.options(f.sbom.preset); return err },
 		func() error { return f.planPush(cmd, p) },
 		func() error { return errors.Join(p.files.iid.check(), p.files.metadata.check()) },
 	} {
@@ -229,6 +233,7 @@ type commitChange struct {
 	config                                                *configOverride
 	omitHistory                                           bool
 	files                                                 []addedFile
+	sboms                                                 []imagebuildah.SBOM
 	layer                                                 layer.FreezeOptions
 }
 

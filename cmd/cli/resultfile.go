@@ -35,7 +35,8 @@ func (r resultFile) check() error {
 	case fi.IsDir():
 		return fmt.Errorf("--%s: %s is a directory", r.flag, r.path)
 	case fi.Mode().IsRegular():
-		if err := os.Remove(r.path); err != nil {
+		// A worker and the process that it was started by both look here.
+		if err := os.Remove(r.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("--%s: %w", r.flag, err)
 		}
 	}
