@@ -147,7 +147,14 @@ func (e *Engine) noteSwap(p *pendingSwap) error {
 
 // dropStandIn removes an image that stood for a chain, if nobody else uses or
 // has named it. Its layers stay: the cache knows them, and prune collects them.
+// Under the lock: another container may be about to be put on the same image,
+// and prune may be at it.
 func (e *Engine) dropStandIn(ctx context.Context, id define.ImageID) error {
+	unlock, err := e.store.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	raw := e.store.Raw()
 	img, err := raw.Image(string(id))
 	if err != nil || len(img.Names) > 0 {
@@ -169,8 +176,9 @@ func (e *Engine) dropStandIn(ctx context.Context, id define.ImageID) error {
 	if err == nil {
 		_, err = raw.DeleteImage(img.ID, true)
 	}
-	if errors.Is(err, storage.ErrImageUnknown) || errors.Is(err, storage.ErrImageUsedByContainer) {
-		err = nil
+	switch {
+	case errors.Is(err, storage.ErrImageUnknown), errors.Is(err, storage.ErrNotAnImage), errors.Is(err, storage.ErrImageUsedByContainer):
+		err = nil // other tools do not take the lock
 	}
 	return errors.Join(err, ws.Close())
 }

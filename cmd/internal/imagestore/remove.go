@@ -88,7 +88,7 @@ func freeFromContainers(raw storage.Store, t Target, id string, force bool) erro
 		}
 	}
 	for _, c := range users {
-		if err := raw.DeleteContainer(c.ID); err != nil && !errors.Is(err, storage.ErrContainerUnknown) {
+		if err := raw.DeleteContainer(c.ID); err != nil && !errors.Is(err, storage.ErrContainerUnknown) && !errors.Is(err, storage.ErrNotAContainer) {
 			return fmt.Errorf("image %s: removing %s: %w", t.label(), containerLabel(c), err)
 		}
 	}
@@ -119,7 +119,7 @@ func InUse(st *store.Store, id define.ImageID) (bool, error) {
 
 func explain(t Target, err error) error {
 	switch {
-	case errors.Is(err, storage.ErrImageUnknown):
+	case errors.Is(err, storage.ErrImageUnknown), errors.Is(err, storage.ErrNotAnImage): // looking up and deleting differ
 		return fmt.Errorf("image %s: %w in the store", t.label(), define.ErrNotFound)
 	case errors.Is(err, storage.ErrImageUsedByContainer), errors.Is(err, storage.ErrLayerUsedByContainer):
 		return fmt.Errorf("image %s: a container has begun to use it: %w", t.label(), define.ErrInUse)
