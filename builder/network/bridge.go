@@ -50,9 +50,7 @@ func openBridge(o Options, h host) (*Network, error) {
 	if n.namespace, err = p.pair(s, name); err != nil {
 		return nil, errors.Join(fmt.Errorf("network bridge: %w", err), n.Close())
 	}
-	n.onClose(n.namespace.Close)
-	// The namespace may outlive our descriptor, if steps do.
-	n.onClose(func() error { return deleteDevice(name) })
+	n.onClose(n.namespace.Close) // and the pair with it, once no step is there
 	if err := n.relayLoopbackDNS(h); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -69,7 +67,7 @@ func (n *Network) masquerade(device string) error {
 		s.Close()
 		return fmt.Errorf("network bridge: %w; it needs CAP_NET_ADMIN and Linux 5.12 with nf_tables: %w", err, define.ErrUnsupported)
 	}
-	n.onClose(s.Close)
+	n.onClose(func() error { return closeLater(s.Detach()) })
 	return nil
 }
 
@@ -148,16 +146,6 @@ func askDevice(name string, what uint) (*unix.Ifreq, error) {
 		return nil, fmt.Errorf("device %s: %w", name, err)
 	}
 	return r, nil
-}
-
-// deleteDevice removes the host's end. That it has gone already is well.
-func deleteDevice(name string) error {
-	b := &netlink.Batch{}
-	b.DeleteLink(name)
-	if err := do(b); err != nil && !errors.Is(err, unix.ENODEV) {
-		return err
-	}
-	return nil
 }
 
 // deviceNameOnHost is one that nobody else has; IFNAMSIZ leaves 15 bytes.

@@ -55,6 +55,8 @@ func TestBridge(t *testing.T) {
 		w := newWorld(t, true)
 		useResolver(t)
 		forward(t, "1")
+		// Last of all: connections keep the namespaces that they were made in.
+		t.Cleanup(func() { nothingLeft(t) })
 		first := open(t, "bridge", false)
 		n := open(t, "private", false)
 		if n.Kind() != "bridge" {
@@ -76,11 +78,6 @@ func TestBridge(t *testing.T) {
 		}
 		if list := ours(t); len(list) != 4 {
 			t.Errorf("on the host: %q, want two devices and two tables", list)
-		}
-		check(t, first.Close())
-		check(t, n.Close())
-		if list := ours(t); len(list) != 0 {
-			t.Errorf("left on the host: %q", list)
 		}
 	})
 }
@@ -160,16 +157,22 @@ func TestBridgeLeavesNothingWhenKilled(t *testing.T) {
 		}
 		check(t, cmd.Process.Kill())
 		_ = cmd.Wait()
-		// Namespaces are taken down in the background.
-		var list []string
-		for range 200 {
-			if list = ours(t); len(list) == 0 {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Errorf("left after SIGKILL: %q", list)
+		nothingLeft(t)
 	})
+}
+
+// nothingLeft waits for the kernel to have taken devices and tables away,
+// which it does in the background.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	var list []string
+	for range 200 {
+		if list = ours(t); len(list) == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("left on the host: %q", list)
 }
 
 func TestBridgePlan(t *testing.T) {

@@ -1,15 +1,20 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/network/netlink"
 	"github.com/stratabuild/strata/builder/network/usernet"
 )
 
@@ -134,13 +139,78 @@ func BenchmarkThroughput(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen is what a build pays: making the network, and taking it away.
-func BenchmarkOpen(b *testing.B) {
-	for b.Loop() {
-		n, err := openUser(Options{}, lookAtHost())
-		if err != nil {
-			b.Skip(err)
+// Networks that were closed are gone soon, though nobody waits for them: more
+// follow one another than may exist at once.
+func TestClosedNetworksAreCollected(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		newWorld(t, false)
+		const most = 6
+		if err := os.WriteFile("/proc/sys/user/max_net_namespaces", []byte(strconv.Itoa(most)), 0); err != nil {
+			t.Skipf("the limit cannot be set in a namespace: %v", err)
 		}
-		check(b, n.Close())
+		for i := range 5 * most {
+			var n *Network
+			var err error
+			for range 400 {
+				if n, err = Open(t.Context(), Options{Mode: Mode{Kind: Private}, Rootless: true}); err == nil || !errors.Is(err, unix.ENOSPC) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err != nil {
+				t.Fatalf("the %dth: %v", i, err)
+			}
+			check(t, n.Close())
+		}
+	})
+}
+
+// A batch is answered once; what fails in the midst of it is still named.
+func TestBatchNamesWhatFailed(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		b := &netlink.Batch{}
+		b.SetLink(netlink.LoopbackIndex, 0)
+		b.SetLink(77, 0)
+		b.SetLink(netlink.LoopbackIndex, 1400)
+		err := do(b)
+		if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "switch device 77 on") {
+			t.Errorf("%v", err)
+		}
+		b = &netlink.Batch{}
+		b.SetLink(netlink.LoopbackIndex, 0)
+		check(t, do(b))
+	})
+}
+
+// BenchmarkOpen is what a build pays: making the network, and taking it away.
+// Builds do not follow one another as closely as these would: the pauses let
+// the kernel take the last one's namespaces down.
+func BenchmarkOpen(b *testing.B) {
+	for _, mode := range []Kind{Private, Bridge} {
+		b.Run(string(mode), func(b *testing.B) {
+			var opening, closing time.Duration
+			for b.Loop() {
+				begin := time.Now()
+				var n *Network
+				var err error
+				if mode == Bridge {
+					n, err = openBridge(Options{}, lookAtHost())
+				} else {
+					n, err = openUser(Options{}, lookAtHost())
+				}
+				if err != nil {
+					b.Skip(err)
+				}
+				opening += time.Since(begin)
+				begin = time.Now()
+				check(b, n.Close())
+				closing += time.Since(begin)
+				b.StopTimer()
+				time.Sleep(50 * time.Millisecond)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(opening.Microseconds())/float64(b.N), "open-µs")
+			b.ReportMetric(float64(closing.Microseconds())/float64(b.N), "close-µs")
+		})
 	}
 }

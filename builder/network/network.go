@@ -120,6 +120,7 @@ func openUser(o Options, h host) (*Network, error) {
 	so := usernet.Options{
 		FD: d.fd, Tun: d.tun, MAC: stackMAC, PeerMAC: deviceMAC,
 		Gateways: p.gateways, Resolvers: h.resolvers,
+		CloseFD: func(fd int) error { return closeLater(fd) },
 	}
 	for i, g := range p.gateways {
 		so.Peers = append(so.Peers, p.peers[i].Addr())

@@ -48,6 +48,11 @@ func (m *message) nest(kind uint16, f func()) {
 	binary.NativeEndian.PutUint16(m.b[at:], uint16(len(m.b)-at))
 }
 
+// unacknowledged asks for an answer to a failure only.
+func (m *message) unacknowledged() {
+	binary.NativeEndian.PutUint16(m.b[6:], binary.NativeEndian.Uint16(m.b[6:])&^unix.NLM_F_ACK)
+}
+
 // done writes length and sequence number.
 func (m *message) done(sequence uint32) []byte {
 	binary.NativeEndian.PutUint32(m.b, uint32(len(m.b)))

@@ -11,7 +11,7 @@ import (
 func TestNextRefusesParts(t *testing.T) {
 	b := &Batch{}
 	b.AddAddress(2, netip.MustParsePrefix("10.0.0.1/24"))
-	b.DeleteLink("x")
+	b.SetLink(2, 0)
 	var all []byte
 	for i, m := range b.messages {
 		all = append(all, m.done(uint32(i+1))...)
@@ -20,7 +20,7 @@ func TestNextRefusesParts(t *testing.T) {
 	if !ok || h.kind != unix.RTM_NEWADDR || h.sequence != 1 || len(body)+unix.NLMSG_HDRLEN != int(h.length) {
 		t.Fatalf("%+v, %v", h, ok)
 	}
-	if h, _, rest, ok = next(rest); !ok || h.kind != unix.RTM_DELLINK || len(rest) != 0 {
+	if h, _, rest, ok = next(rest); !ok || h.kind != unix.RTM_NEWLINK || len(rest) != 0 {
 		t.Fatalf("%+v, %v, %d bytes left", h, ok, len(rest))
 	}
 	for n := range 60 {

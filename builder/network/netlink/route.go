@@ -72,13 +72,6 @@ func (b *Batch) SetLink(index int32, mtu uint32) {
 	b.add(m, "switch device %d on", index)
 }
 
-// DeleteLink removes a device by name.
-func (b *Batch) DeleteLink(name string) {
-	m := newMessage(unix.RTM_DELLINK, 0, ifInfo(0, 0, 0)...)
-	m.text(unix.IFLA_IFNAME, name)
-	b.add(m, "remove the device %s", name)
-}
-
 func family(a netip.Addr) byte {
 	if a.Is4() {
 		return unix.AF_INET

@@ -39,8 +39,13 @@ func Dial(protocol int) (*Socket, error) {
 	return &Socket{fd: fd}, nil
 }
 
-// Close closes the socket; tables that it owns go with it.
+// Close closes the socket; tables that it owns go with it, which the kernel
+// waits for.
 func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+// Detach ends the socket's use and returns its descriptor, which is then the
+// caller's to close.
+func (s *Socket) Detach() int { return s.fd }
 
 // Batch is a list of requests, each with a name for errors.
 type Batch struct {
@@ -55,17 +60,24 @@ func (b *Batch) add(m *message, format string, args ...any) {
 	b.names = append(b.names, fmt.Sprintf(format, args...))
 }
 
-// Do sends the requests and waits for all answers. The error is the first
-// that failed, named; those of rtnetlink after it have been done or have
-// failed like it.
+// Do sends the requests and waits until all have been executed. The error is
+// the first that failed, named; those of rtnetlink after it have been done or
+// have failed like it. Only the last is to be acknowledged where they are no
+// transaction: the others are answered if they fail, and before it.
 func (s *Socket) Do(b *Batch) error {
+	if len(b.messages) == 0 {
+		return nil
+	}
 	first := s.sequence + 1
 	var out []byte
 	if b.transaction {
 		out = append(out, batchMark(unix.NFNL_MSG_BATCH_BEGIN)...)
 	}
-	for _, m := range b.messages {
+	for i, m := range b.messages {
 		s.sequence++
+		if !b.transaction && i < len(b.messages)-1 {
+			m.unacknowledged()
+		}
 		out = append(out, m.done(s.sequence)...)
 	}
 	if b.transaction {
@@ -75,34 +87,32 @@ func (s *Socket) Do(b *Batch) error {
 		return fmt.Errorf("netlink: %w", err)
 	}
 	var failed error
-	for missing := len(b.messages); missing > 0; {
+	last := s.sequence
+	for {
 		n, err := s.receive(func(h header, body []byte) (done bool, err error) {
-			if h.kind != unix.NLMSG_ERROR || h.sequence < first {
+			if h.kind != unix.NLMSG_ERROR || h.sequence < first || len(body) < 4 {
 				return false, nil
 			}
 			at := int(h.sequence - first)
-			if len(body) < 4 || at >= len(b.names) {
+			if at >= len(b.names) {
 				return false, nil
 			}
 			errno := -int32(binary.NativeEndian.Uint32(body))
 			if errno != 0 && failed == nil {
 				failed = fmt.Errorf("%s: %w", b.names[at], unix.Errno(errno))
 			}
-			return true, nil
+			return h.sequence == last, nil
 		})
 		if err != nil {
 			return errors.Join(failed, err)
 		}
-		missing -= n
-		if failed != nil && b.transaction {
-			// The others are not answered one by one.
+		if n > 0 || failed != nil && b.transaction { // then the others are not answered one by one
 			return failed
 		}
 	}
-	return failed
 }
 
-// Dump sends one request and calls each for the bodies of the answers.
+// dump sends one request and calls each for the bodies of the answers.
 func (s *Socket) dump(m *message, each func(kind uint16, body []byte)) error {
 	s.sequence++
 	if err := unix.Sendto(s.fd, m.done(s.sequence), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {

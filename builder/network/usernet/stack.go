@@ -42,6 +42,8 @@ type Options struct {
 	Host []netip.Addr
 	// Resolvers are the name servers behind port 53 of the gateways.
 	Resolvers []netip.AddrPort
+	// CloseFD closes FD; nil is close(2).
+	CloseFD func(fd int) error
 }
 
 // Stack is a running network.
@@ -217,6 +219,9 @@ func (n *Stack) Close() error {
 		n.stack.Close()
 		n.work.wait()
 		n.stack.Wait()
+	}
+	if n.o.CloseFD != nil {
+		return n.o.CloseFD(n.o.FD)
 	}
 	return unix.Close(n.o.FD)
 }
