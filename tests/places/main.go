@@ -17,52 +17,80 @@ import (
 )
 
 func main() {
-	write := flag.String("write", "", "write the table to this `file`")
-	match := flag.String("run", "", "run the scripts that match this `pattern` (DIRECTORY/NAME) only")
-	verbose := flag.Bool("v", false, "print the output of scripts that failed")
+	var o options
+	flag.StringVar(&o.dir, "results", "bin/places", "keep what the scripts of each place came to in this `directory`")
+	flag.StringVar(&o.write, "write", "", "write the table of all that is kept to this `file`")
+	flag.StringVar(&o.match, "run", "", "run the scripts that fit this `pattern` (FOLDER or FOLDER/NAME) only")
+	flag.BoolVar(&o.again, "again", false, "run only scripts that have no result, or failed")
+	flag.BoolVar(&o.none, "table", false, "run nothing: report, and write the table of what is kept")
+	flag.BoolVar(&o.verbose, "v", false, "print the output of scripts that failed")
 	flag.Parse()
-	if err := run(flag.Args(), *match, *write, *verbose); err != nil {
+	if err := run(flag.Args(), o); err != nil {
 		fmt.Fprintln(os.Stderr, "places:", err)
 		os.Exit(1)
 	}
 }
 
-func run(names []string, match, write string, verbose bool) error {
-	if os.Geteuid() != 0 {
+type options struct {
+	dir, write, match    string
+	again, none, verbose bool
+}
+
+func run(names []string, o options) error {
+	if os.Geteuid() != 0 && !o.none {
 		return errors.New("needs root")
+	}
+	for _, n := range names {
+		if !slices.ContainsFunc(places, func(p place) bool { return p.name == n }) {
+			return fmt.Errorf("no such place: %s", n)
+		}
 	}
 	root, err := testenv.ModuleRoot()
 	if err != nil {
 		return err
 	}
-	unfit, err := readUnfit(filepath.Join(root, "tests/places/unfit.tsv"))
+	all, err := scripts(root, "")
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("/var/tmp", "strata-places-")
+	wanted, err := scripts(root, o.match)
 	if err != nil {
 		return err
 	}
-	defer testenv.RemoveStore(work)
-	if err := prepare(root, work); err != nil {
+	unfit, err := readUnfit(filepath.Join(root, "tests/places/unfit.tsv"), all)
+	if err != nil {
 		return err
 	}
-	var results []result
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	work := ""
+	if !o.none {
+		if work, err = os.MkdirTemp("/var/tmp", "strata-places-"); err != nil {
+			return err
+		}
+		defer testenv.RemoveStore(work)
+		if err := prepare(root, work); err != nil {
+			return err
+		}
+	}
 	bad := 0
 	for _, p := range places {
 		if len(names) > 0 && !slices.Contains(names, p.name) {
 			continue
 		}
 		fmt.Printf("== %s: %s\n", p.name, p.what)
-		r, err := try(p, work, match)
+		n, err := one(p, o, work, wanted, unfit)
 		if err != nil {
 			return fmt.Errorf("place %s: %w", p.name, err)
 		}
-		bad += r.report(unfit, verbose)
-		results = append(results, r)
+		bad += n
 	}
-	if write != "" {
-		if err := os.WriteFile(write, table(results, unfit), 0o644); err != nil {
+	if o.write != "" {
+		if err := writeTable(o.write, o.dir, all, unfit); err != nil {
 			return err
 		}
 	}
@@ -70,6 +98,35 @@ func run(names []string, match, write string, verbose bool) error {
 		return fmt.Errorf("%d scripts did not end as expected", bad)
 	}
 	return nil
+}
+
+// one runs the wanted scripts in a place, keeps what they came to, and returns
+// how many did not end as expected. Without a work directory it runs none.
+func one(p place, o options, work string, wanted []string, unfit map[string]string) (bad int, err error) {
+	r, err := load(o.dir, p)
+	if err != nil {
+		return 0, err
+	}
+	if o.again {
+		wanted = r.without(wanted, unfit)
+	}
+	r.only(wanted)
+	if work != "" && len(wanted) > 0 {
+		if r, err = try(p, work, wanted); err != nil {
+			return 0, err
+		}
+		if err := r.save(o.dir); err != nil {
+			return 0, err
+		}
+	}
+	bad = r.report(unfit, o.verbose)
+	for _, name := range wanted {
+		if _, ok := r.scripts[name]; !ok {
+			bad++
+			fmt.Printf("   NOT RUN %s\n", name)
+		}
+	}
+	return bad, nil
 }
 
 // prepare puts what the places need where every user can read it.
@@ -103,32 +160,20 @@ func prepare(root, work string) error {
 	return nil
 }
 
-// outcome is how a script ended.
-type outcome struct {
-	action string // pass, fail, skip
-	reason string // of a skip
-	output string
-}
-
-// result is a place's outcomes, by script ("cache/args").
-type result struct {
-	place   place
-	scripts map[string]outcome
-}
-
 // try runs the scripts in a place.
-func try(p place, work, match string) (result, error) {
+func try(p place, work string, names []string) (result, error) {
 	r := result{place: p, scripts: map[string]outcome{}}
 	cmd, done, err := p.command(work)
 	if err != nil {
 		return r, err
 	}
 	defer done()
-	pattern := "TestScripts"
-	if match != "" {
-		pattern += "/" + match
+	version, err := exec.Command(filepath.Join(work, "strata", "strata"), "version").Output()
+	if err != nil {
+		return r, err
 	}
-	cmd.Args = append(cmd.Args, filepath.Join(work, "tests.test"), "-test.v=test2json", "-test.timeout=30m", "-test.parallel=4", "-test.run="+pattern)
+	line, _, _ := strings.Cut(string(version), "\n")
+	cmd.Args = append(cmd.Args, filepath.Join(work, "tests.test"), "-test.v=test2json", "-test.timeout=30m", "-test.parallel=4", "-test.run="+testPattern(names))
 	cmd.Dir = filepath.Join(work, "tests")
 	convert := exec.Command("go", "tool", "test2json")
 	if convert.Stdin, err = cmd.StdoutPipe(); err != nil {
@@ -142,7 +187,7 @@ func try(p place, work, match string) (result, error) {
 	if err := errors.Join(convert.Start(), cmd.Start()); err != nil {
 		return r, err
 	}
-	if err := r.read(lines); err != nil {
+	if err := r.read(lines, strings.TrimSpace(strings.TrimPrefix(line, "Version:"))); err != nil {
 		return r, err
 	}
 	err = errors.Join(cmd.Wait(), convert.Wait())
@@ -152,7 +197,7 @@ func try(p place, work, match string) (result, error) {
 	return r, nil
 }
 
-func (r *result) read(in io.Reader) error {
+func (r *result) read(in io.Reader, version string) error {
 	output := map[string]string{}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 64<<20)
@@ -173,7 +218,7 @@ func (r *result) read(in io.Reader) error {
 		case "output":
 			output[script] += e.Output
 		case "pass", "fail", "skip":
-			r.scripts[script] = outcome{action: e.Action, reason: reason(output[script]), output: output[script]}
+			r.scripts[script] = outcome{Action: e.Action, Reason: reason(output[script]), Output: output[script], Strata: version}
 		}
 	}
 	return lines.Err()
@@ -189,59 +234,4 @@ func reason(output string) string {
 		}
 	}
 	return "a condition in the script"
-}
-
-// report prints what is not as expected and returns how often that is.
-func (r *result) report(unfit map[string]string, verbose bool) (bad int) {
-	counts := map[string]int{}
-	for _, name := range r.names() {
-		o := r.scripts[name]
-		why := unfit[r.place.name+"\t"+name]
-		switch {
-		case o.action == "fail" && why == "":
-			bad++
-			fmt.Printf("   FAIL %s\n", name)
-			if verbose {
-				fmt.Println(o.output)
-			}
-		case o.action == "fail":
-			o.action, o.reason = "skip", why
-			r.scripts[name] = o
-		case o.action == "pass" && why != "":
-			bad++
-			fmt.Printf("   PASSES, and unfit.tsv says that it cannot: %s\n", name)
-		}
-		counts[o.action]++
-	}
-	fmt.Printf("   %d passed, %d skipped, %d failed\n", counts["pass"], counts["skip"], counts["fail"])
-	return bad
-}
-
-func (r *result) names() []string {
-	names := make([]string, 0, len(r.scripts))
-	for n := range r.scripts {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// readUnfit reads lines "place script reason", with tabs between them.
-func readUnfit(file string) (map[string]string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	unfit := map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(f) != 3 || f[2] == "" {
-			return nil, fmt.Errorf("%s: want place, script and reason with tabs between them: %q", file, line)
-		}
-		unfit[f[0]+"\t"+f[1]] = f[2]
-	}
-	return unfit, nil
 }
