@@ -82,7 +82,9 @@ func mountDetached(o Options) (*os.File, error) {
 
 	for _, l := range o.Lowers {
 		if err := setDir(fs, "lowerdir+", l); err != nil {
-			if errors.Is(err, unix.EINVAL) {
+			// EINVAL: Linux 6.5 and 6.6 do not know the option. EOPNOTSUPP:
+			// before, overlay has options of the old kind only.
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 				return nil, errOldKernel
 			}
 			return nil, fail("lowerdir+", err)
