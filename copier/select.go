@@ -39,6 +39,12 @@ type Select struct {
 	// Parents keeps the source's directories (COPY --parents): those after
 	// "/./" where the pattern has it. "**" matches any number of components.
 	Parents bool
+	// NoFollow takes a symbolic link that a pattern names as the link; only
+	// those in directories on the way to it are followed. Not with Parents.
+	NoFollow bool
+	// AllowEmpty: wildcards that match nothing are no error, even if that
+	// leaves no source.
+	AllowEmpty bool
 }
 
 // Selection is what one COPY or ADD takes from a source root. It holds names
@@ -109,7 +115,7 @@ func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
 	sel := &Selection{root: r}
 	var missing error
 	for _, pattern := range s.Patterns {
-		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude}
+		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude, noFollow: s.NoFollow}
 		var found []source
 		if s.Parents {
 			found, err = w.parents(pattern)
@@ -131,7 +137,7 @@ func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
 			missing = err
 		}
 	}
-	if len(sel.sources) == 0 {
+	if len(sel.sources) == 0 && !(s.AllowEmpty && missing != nil) {
 		if missing == nil {
 			missing = fmt.Errorf("no source was given: %w", define.ErrInvalid)
 		}
@@ -150,6 +156,7 @@ type selector struct {
 	ignored  string
 	excluded bool // by --exclude rather than by the ignore file
 	later    []deepDir
+	noFollow bool
 }
 
 // nothing explains an empty result.
@@ -207,7 +214,7 @@ func (w *selector) sources(pattern string) ([]source, error) {
 // source resolves one named object and what is below it. It is not ok when
 // nothing is there or all of it is left out.
 func (w *selector) source(name string, wild bool) (source, bool, error) {
-	fd, realPath, err := w.root.resolver().Real(name)
+	fd, realPath, err := w.find(name)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return source{}, false, w.dangling(name)
 	}
@@ -265,6 +272,21 @@ func (w *selector) source(name string, wild bool) (source, bool, error) {
 		return source{}, false, nil
 	}
 	return src, true, nil
+}
+
+// find opens what a name means (O_PATH) and says where it lies.
+func (w *selector) find(name string) (fd int, realPath string, err error) {
+	if !w.noFollow || name == "." {
+		return w.root.resolver().Real(name)
+	}
+	dir, realDir, err := w.root.resolver().Real(path.Dir(name))
+	if err != nil {
+		return -1, "", err
+	}
+	defer at.Close(dir)
+	base := path.Base(name)
+	fd, err = at.Open(dir, base, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	return fd, path.Join(realDir, base), err
 }
 
 // dangling tells a name that does not exist (nil) from a link that leads

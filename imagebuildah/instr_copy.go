@@ -29,7 +29,9 @@ type transfer struct {
 	chmod    string
 	exclude  []string
 	parents  bool
-	unpack   bool
+	// allowEmpty and noFollow are those of CopyOptions.
+	allowEmpty, noFollow bool
+	unpack               bool
 	// unpackURLs unpacks archives that were downloaded, too.
 	unpackURLs bool
 	link       bool
@@ -209,7 +211,8 @@ func (s *stage) pick(ctx context.Context, t *transfer) error {
 	if err != nil {
 		return err
 	}
-	t.picked, err = root.Select(ctx, copier.Select{Patterns: t.sources, Ignore: t.origin.ignore, Exclude: t.exclude, Parents: t.parents})
+	t.picked, err = root.Select(ctx, copier.Select{Patterns: t.sources, Ignore: t.origin.ignore, Exclude: t.exclude, Parents: t.parents,
+		NoFollow: t.noFollow, AllowEmpty: t.allowEmpty})
 	return err
 }
 
@@ -226,6 +229,9 @@ func (s *stage) transferKey(t *transfer) *cache.Key {
 		k.Add("--chown", t.chown)
 	}
 	k.Add("--chmod", t.chmod)
+	if t.noFollow {
+		k.Add("--no-follow-symlinks", "true")
+	}
 	if t.parents {
 		k.Add("--parents", "true")
 	}

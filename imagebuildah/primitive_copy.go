@@ -47,6 +47,9 @@ type CopyOptions struct {
 	Link         bool
 	Checksum     string
 	KeepGitDir   bool
+	// AllowEmpty: wildcards may match nothing, even all of them. NoFollow
+	// copies symbolic links that are named as sources, not what they lead to.
+	AllowEmpty, NoFollow bool
 	// Unpack is ADD --unpack; nil is ADD's default: local archives are
 	// unpacked, downloads are not.
 	Unpack *bool
@@ -122,7 +125,7 @@ func (o *CopyOptions) transfer() (*transfer, error) {
 	if len(o.Sources) == 0 {
 		return nil, fmt.Errorf("no source was given: %w", define.ErrInvalid)
 	}
-	t := &transfer{keyword: "COPY", link: o.Link, dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, from: o.From, modTime: o.Timestamp}
+	t := &transfer{keyword: "COPY", link: o.Link, dest: o.Dest, chown: o.Chown, chmod: o.Chmod, exclude: o.Exclude, parents: o.Parents, allowEmpty: o.AllowEmpty, noFollow: o.NoFollow, from: o.From, modTime: o.Timestamp}
 	if o.Dest == "" {
 		t.dest = "."
 	}

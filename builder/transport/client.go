@@ -38,6 +38,8 @@ type Options struct {
 	RegistriesConf, RegistriesConfDir, ShortNameAliases string
 	// RemoveSignatures leaves the signatures of pulled images behind.
 	RemoveSignatures bool
+	// Decryption opens pulled images that are encrypted; nil: they are errors.
+	Decryption *Decryption
 }
 
 // Client moves images. It is safe for concurrent use.

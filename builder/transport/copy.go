@@ -122,6 +122,8 @@ func (c *Client) explainCopy(ctx context.Context, t transfer, remote string, err
 		return wrap(tlsRemedy(err, remote), nil)
 	case strings.Contains(s, "manifest unknown"), strings.Contains(s, "name unknown"):
 		return wrap("", define.ErrNotFound)
+	case c.o.Decryption == nil && t.action == "pull" && strings.Contains(s, "does not match config's DiffID"):
+		return wrap("; if its layers are encrypted, pass --decryption-key", nil)
 	case errors.Is(err, syscall.ENOSPC):
 		return wrap("; free space there or choose another directory with TMPDIR", nil)
 	case strings.Contains(s, "no image found in image index for architecture"), strings.Contains(s, "no image found in manifest list for architecture"):

@@ -177,10 +177,11 @@ func (c *Client) remoteDigest(ctx context.Context, sys *types.SystemContext, nam
 // pullTo copies into the store and returns the image's ID.
 func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, name string, src, dst types.ImageReference) (define.ImageID, error) {
 	var resolved types.ImageReference
-	_, err := c.copy(ctx, transfer{action: "pull", name: name, src: src, dst: dst, opts: &copy.Options{
-		SourceCtx: sys, DestinationCtx: sys, RemoveSignatures: c.o.RemoveSignatures,
-		ReportResolvedReference: &resolved,
-	}})
+	opts := &copy.Options{SourceCtx: sys, DestinationCtx: sys, RemoveSignatures: c.o.RemoveSignatures, ReportResolvedReference: &resolved}
+	if c.o.Decryption != nil {
+		opts.OciDecryptConfig = c.o.Decryption.config
+	}
+	_, err := c.copy(ctx, transfer{action: "pull", name: name, src: src, dst: dst, opts: opts})
 	if err != nil {
 		return "", err
 	}

@@ -39,6 +39,10 @@ type PushOptions struct {
 	// transport is of the first's, and in a docker archive a further name of
 	// the same image.
 	Tags []string
+	// Encryption encrypts layers; nil leaves them as they are.
+	Encryption *Encryption
+	// Signing adds a signature to each manifest; nil adds none.
+	Signing *Signing
 }
 
 // Push writes the image to destination ("docker://host/name:tag",
@@ -194,7 +198,7 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	action := "export"
 	if t.kind == kindDocker {
 		action = "push"
-		if o.Compression == "" && o.CompressionLevel == nil && !o.Uncompressed {
+		if o.Compression == "" && o.CompressionLevel == nil && !o.Uncompressed && o.Encryption == nil {
 			c.findPresent(ctx, src, t.ref, opts.DestinationCtx)
 		}
 	}
@@ -206,7 +210,7 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	if err := t.write(ctx, opts.DestinationCtx, write); err != nil {
 		return "", err
 	}
-	if t.kind == kindDocker && !job.list {
+	if t.kind == kindDocker && !job.list && o.Encryption == nil {
 		c.rememberPushed(src.images[0], man)
 	}
 	d, err := manifest.Digest(man)
@@ -224,7 +228,7 @@ func formatFor(t target, o PushOptions) define.Format {
 		return o.Format
 	case t.kind == kindDockerArchive:
 		return define.FormatDocker
-	case o.Compression != "" && o.Compression != compression.Gzip.Name(), len(o.AddCompression) > 0:
+	case o.Compression != "" && o.Compression != compression.Gzip.Name(), len(o.AddCompression) > 0, o.Encryption != nil:
 		return define.FormatOCI
 	}
 	return ""
@@ -249,6 +253,9 @@ func pushOptions(sys *types.SystemContext, t target, o PushOptions) (*copy.Optio
 		}
 		opts.ForceManifestMIMEType = image.MediaTypeDockerManifest
 		dst.DockerArchiveAdditionalTags = t.names
+	}
+	if err := protect(opts, t, o); err != nil {
+		return nil, err
 	}
 	if o.Uncompressed {
 		if o.Compression != "" || o.CompressionLevel != nil || len(o.AddCompression) > 0 {

@@ -25,7 +25,7 @@ func TestContainerUsage(t *testing.T) {
 		"from --pull=sometimes x":                 "--pull",
 		"from --isolation chrot x":                "did you mean chroot?",
 		"from --suffix y x":                       "use --name",
-		"from --decryption-key k x":               "not in this version",
+		"from --decryption-key nosuchkey x":       "no such file",
 		"run":                                     "needs a container and a command",
 		"run c --":                                "needs a container and a command",
 		"run --env =x c true":                     "want name=value",

@@ -59,18 +59,22 @@ from standard input.`,
 type copyFlags struct {
 	o imagebuildah.CopyOptions
 	// unpacks: the command is add.
-	unpacks       bool
-	unpack        bool
-	allowWildcard bool
-	quiet         bool
-	timestamp     string
-	step          stepFlags
-	registry      registryFlags
+	unpacks          bool
+	unpack           bool
+	allowWildcard    bool
+	quiet            bool
+	removeSignatures bool
+	timestamp        string
+	step             stepFlags
+	registry         registryFlags
 }
 
 func (f *copyFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.allowWildcard, "allow-wildcard", true, "take *, ? and [...] in sources as wildcards")
+	fs.BoolVar(&f.o.AllowEmpty, "allow-empty-wildcard", false, "do nothing, instead of failing, when wildcards match nothing")
+	fs.BoolVar(&f.o.NoFollow, "no-follow-symlinks", false, "copy a symbolic link that is a source itself, instead of what it leads to")
+	fs.BoolVar(&f.removeSignatures, "remove-signatures", false, "do not store the signatures of the image that --from fetches")
 	fs.StringVar(&f.o.Checksum, "checksum", "", "the `digest` that a download must have, as sha256:...")
 	fs.StringVar(&f.o.Chmod, "chmod", "", "permissions of what is copied, in octal or as `u=rwX,go=rX`")
 	fs.StringVar(&f.o.Chown, "chown", "", "owner of what is copied, as `user[:group]`, names of the container's or numbers (default 0:0)")
@@ -83,6 +87,8 @@ func (f *copyFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.timestamp, "timestamp", "", "set the times of what is copied to this number of `seconds` since 1970")
 	f.step.add(cmd)
 	f.registry.add(cmd)
+	f.registry.addDecryption(cmd)
+	addBlobCache(cmd)
 	_ = cmd.MarkFlagDirname("contextdir")
 }
 
@@ -110,6 +116,7 @@ func (f *copyFlags) options(a *app, cmd *cobra.Command, args []string) (engine b
 	}
 	engine.Store = a.global.store()
 	engine.Transport, err = f.registry.options(cmd, true)
+	engine.Transport.RemoveSignatures = f.removeSignatures
 	return engine, err
 }
 

@@ -46,15 +46,15 @@ func (t *attestFlags) options(o *imagebuildah.Options) (err error) {
 }
 
 func (t *attestFlags) check() error {
-	refused := func(text string) error {
-		return fmt.Errorf("%s: attestations are not in this version of strata; a bill of materials is made with --sbom %s and --sbom-output or --sbom-image-output: %w",
-			text, imagebuildah.SBOMPresets[0], define.ErrUnsupported)
+	refused := func(text, instead string) error {
+		return fmt.Errorf("%s: attestations are not in this version of strata; %s is what is the case, and a bill of materials is made with --sbom %s and --sbom-output or --sbom-image-output: %w",
+			text, instead, imagebuildah.SBOMPresets[0], define.ErrUnsupported)
 	}
 	if s := t.provenance; s != "" && !disabled(s) {
-		return refused("--provenance=" + s)
+		return refused("--provenance="+s, "--provenance=false")
 	}
 	if s := t.sbom.preset; isTrue(s) || strings.Contains(s, "=") && !disabled(s) {
-		return refused("--sbom=" + s)
+		return refused("--sbom="+s, "--sbom=false")
 	}
 	for _, value := range t.attest {
 		off := false
@@ -66,7 +66,7 @@ func (t *attestFlags) check() error {
 			off = off || key == "disabled" && isTrue(v)
 		}
 		if !off {
-			return refused("--attest " + value)
+			return refused("--attest "+value, "disabled=true")
 		}
 	}
 	return nil

@@ -67,6 +67,8 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	fs.IntVar(&b.jobs, "jobs", 0, "run this `number` of steps at once; 0 suits it to the machine")
 	b.addResults(cmd)
 	b.registry.add(cmd)
+	b.registry.addDecryption(cmd)
+	addBlobCache(cmd)
 	b.platform.add(cmd)
 	fs.BoolVar(&b.allPlatforms, "all-platforms", false, "build for all platforms that the base images have in common")
 	fs.StringVar(&b.manifest, "manifest", "", "add the image to the list of images of this `name` (with several platforms: record their list under it)")

@@ -32,6 +32,7 @@ type commitFlags struct {
 	registry                                      registryFlags
 	time                                          timeFlags
 	sbom                                          sbomFlags
+	encrypt                                       encryptFlags
 }
 
 func (f *commitFlags) add(cmd *cobra.Command) {
@@ -61,6 +62,8 @@ func (f *commitFlags) add(cmd *cobra.Command) {
 	fs.StringSliceVar(&f.unsetEnv, "unsetenv", nil, "leave out the variable of this `name`")
 	f.sbom.add(cmd, "make a bill of materials with the scanner, commands and merge strategy of this `preset`: "+strings.Join(imagebuildah.SBOMPresets, ", "))
 	f.registry.add(cmd)
+	f.encrypt.add(cmd)
+	addBlobCache(cmd)
 	fs.StringVar(&f.time.timestamp, "timestamp", "", "set the image's times, and those of all files in the new layer, to this number of `seconds` since 1970")
 	fs.StringVar(&f.time.epoch, "source-date-epoch", "", "set the image's times to this number of `seconds` since 1970")
 	fs.BoolVar(&f.omitTimestamp, "omit-timestamp", false, "the same as --timestamp 0")
@@ -212,7 +215,10 @@ func (f *commitFlags) planContent(p *commitPlan) error {
 
 // planPush is about layers that are written elsewhere.
 func (f *commitFlags) planPush(cmd *cobra.Command, p *commitPlan) error {
-	push := pushFlags{compression: f.compressionFormat, level: f.compressionLevel, format: f.format}
+	push := pushFlags{compression: f.compressionFormat, level: f.compressionLevel, format: f.format, encrypt: f.encrypt}
+	if len(f.encrypt.keys) > 0 && (p.destination == "" || strings.HasPrefix(p.destination, "containers-storage:")) {
+		return fmt.Errorf("--encryption-key: the store holds no encrypted layers: name a destination with a transport, such as docker:// or oci-archive:, or push with this flag: %w", define.ErrInvalid)
+	}
 	if push.compression == "" && (f.forceCompression || !f.disableCompression) {
 		push.compression = "gzip"
 	}

@@ -19,6 +19,7 @@ type registryFlags struct {
 	tlsVerify, insecure      bool
 	retry                    int
 	retryDelay               string
+	decryptionKeys           []string
 }
 
 func (r *registryFlags) add(cmd *cobra.Command) {
@@ -93,6 +94,12 @@ func (r *registryFlags) options(cmd *cobra.Command, mustRead bool) (transport.Op
 	if fs.Changed("creds") {
 		if user, _, _ := strings.Cut(r.creds, ":"); user == "" {
 			return o, fmt.Errorf("--creds: want user[:password]: %w", define.ErrInvalid)
+		}
+	}
+	if len(r.decryptionKeys) > 0 {
+		var err error
+		if o.Decryption, err = transport.NewDecryption(r.decryptionKeys); err != nil {
+			return o, fmt.Errorf("--decryption-key: %w", err)
 		}
 	}
 	if fs.Lookup("retry") == nil {

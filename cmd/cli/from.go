@@ -51,6 +51,7 @@ in the container, unless that says otherwise.`,
 	_ = fs.MarkHidden("pull-always")
 	_ = fs.MarkHidden("pull-never")
 	f.registry.add(cmd)
+	f.registry.addDecryption(cmd)
 	f.platform.addFor(cmd, "the `os/arch[/variant]` of the image (default: this machine's)")
 	f.run.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("format", fixedValues("oci", "docker"))

@@ -65,34 +65,33 @@ func refuseEnv(a *app) error {
 		restriction, define.ErrUnsupported)
 }
 
+// noGPG is why there is no --sign-by, and what there is.
+const noGPG = "signing with GnuPG needs its library, which a static binary has not; push with --sign-by-sigstore-private-key, or sign with skopeo standalone-sign or cosign"
+
 var missingCommands = []string{
 	"mkcw", "rpc", "source", "bake", "buildx",
 }
 
 var missingFlags = []MissingFlag{
-	{Name: "cgroup-manager", From: "buildah"},
 	{Name: "cpu-profile", From: "buildah"},
 	{Name: "default-mounts-file", From: "buildah"},
 	{Name: "memory-profile", From: "buildah"},
 	{Name: "userns-gid-map", From: "buildah"},
 	{Name: "userns-uid-map", From: "buildah"},
-	{Command: "build", Name: "blob-cache", From: "buildah"},
 	{Command: "build", Name: "builder", From: "docker"},
 	{Command: "build", Name: "cdi-config-dir", From: "buildah"},
 	{Command: "build", Name: "compat-volumes", From: "buildah", Instead: "what RUN changes in a volume is kept, as the reference says"},
 	{Command: "build", Name: "cw", From: "buildah"},
-	{Command: "build", Name: "decryption-key", From: "buildah"},
 	{Command: "build", Name: "hooks-dir", From: "buildah"},
 	{Command: "build", Name: "layer-label", From: "buildah", Instead: "no images of single steps are made that could have it; see --save-stages"},
 	{Command: "build", Name: "policy", From: "docker"},
 	{Command: "build", Name: "resource", From: "docker"},
-	{Command: "build", Name: "sign-by", From: "buildah"},
+	{Command: "build", Name: "sign-by", From: "buildah", Instead: noGPG},
 	{Command: "build", Name: "source-policy-file", From: "buildah"},
 	{Command: "build", Name: "userns-gid-map", From: "buildah"},
 	{Command: "build", Name: "userns-gid-map-group", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map-user", From: "buildah"},
-	{Command: "from", Name: "decryption-key", From: "buildah"},
 	{Command: "from", Name: "suffix", From: "buildah", Instead: "use --name"},
 	{Command: "from", Name: "userns-gid-map-group", From: "buildah"},
 	{Command: "from", Name: "userns-uid-map-user", From: "buildah"},
@@ -105,13 +104,8 @@ var missingFlags = []MissingFlag{
 	{Command: "manifest add", Name: "artifact-layer-type", From: "buildah"},
 	{Command: "manifest add", Name: "artifact-subject", From: "buildah"},
 	{Command: "manifest add", Name: "artifact-type", From: "buildah"},
-	{Command: "manifest push", Name: "sign-by", From: "buildah"},
+	{Command: "manifest push", Name: "sign-by", From: "buildah", Instead: noGPG},
 	{Command: "prune", Name: "builder", From: "docker"},
 	{Command: "prune", Name: "timeout", From: "docker"},
-	{Command: "pull", Name: "blob-cache", From: "buildah"},
-	{Command: "pull", Name: "decryption-key", From: "buildah"},
-	{Command: "push", Name: "blob-cache", From: "buildah"},
-	{Command: "push", Name: "encrypt-layer", From: "buildah"},
-	{Command: "push", Name: "encryption-key", From: "buildah"},
-	{Command: "push", Name: "sign-by", From: "buildah"},
+	{Command: "push", Name: "sign-by", From: "buildah", Instead: noGPG},
 }

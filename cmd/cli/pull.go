@@ -36,6 +36,8 @@ last one has the name, and the others are found by name and platform.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPull(a, cmd, &flags, args[0]) },
 	}
 	flags.registry.add(cmd)
+	flags.registry.addDecryption(cmd)
+	addBlobCache(cmd)
 	flags.platform.addFor(cmd, "fetch the image of this `os/arch[/variant]` (default: this machine's); several, between commas or repeated, are fetched in turn")
 	fs := cmd.Flags()
 	fs.BoolVarP(&flags.allTags, "all-tags", "a", false, "fetch all tags of the repository")

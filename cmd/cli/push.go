@@ -23,6 +23,8 @@ type pushFlags struct {
 	force, disable      bool
 	addCompression      []string
 	list                bool // what is pushed must be a list of images
+	encrypt             encryptFlags
+	sign                signFlags
 }
 
 func newPushCommand(a *app) *cobra.Command {
@@ -42,6 +44,8 @@ of images is written with all its images.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runPush(a, cmd, &flags, args) },
 	}
 	flags.add(cmd)
+	flags.encrypt.add(cmd)
+	addBlobCache(cmd)
 	return cmd
 }
 
@@ -49,6 +53,7 @@ of images is written with all its images.`,
 func (f *pushFlags) add(cmd *cobra.Command) {
 	flags := f
 	flags.registry.add(cmd)
+	flags.sign.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&flags.compression, "compression-format", "", "compress layers with gzip or zstd; give the `format` (default: gzip for registries)")
 	fs.IntVar(&flags.level, "compression-level", 0, "compress this `much`; what a level means depends on the format")
@@ -67,6 +72,13 @@ func (f *pushFlags) add(cmd *cobra.Command) {
 // options checks the flags' values.
 func (f *pushFlags) options(cmd *cobra.Command) (transport.PushOptions, error) {
 	o := transport.PushOptions{Compression: f.compression, RemoveSignatures: f.removeSignatures, ListOnly: !f.all}
+	var err error
+	if o.Encryption, err = f.encrypt.options(); err != nil {
+		return o, err
+	}
+	if o.Signing, err = f.sign.options(); err != nil {
+		return o, err
+	}
 	if f.force && f.compression == "" {
 		o.Compression = "gzip"
 	}
