@@ -21,6 +21,10 @@ type Options struct {
 	// HostProc is the host's /proc where this process's own shows another pid
 	// namespace; nil is /proc. Kind Process needs it.
 	HostProc *os.File
+	// Forward are ports on the host's loopback device that the namespace
+	// reaches, at the same addresses. Of namespaces that exist (Path, Process)
+	// they are refused.
+	Forward []netip.AddrPort
 }
 
 // Network is a network namespace that steps join. It is safe for concurrent
@@ -41,6 +45,20 @@ func Open(ctx context.Context, o Options) (*Network, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if len(o.Forward) > 0 && (o.Mode.Kind == Path || o.Mode.Kind == Process) {
+		return nil, fmt.Errorf("network %s: ports are not forwarded into namespaces of others: %w", o.Mode.Kind, define.ErrInvalid)
+	}
+	n, err := openKind(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.forward(o.Forward); err != nil {
+		return nil, errors.Join(fmt.Errorf("network %s: %w", n.kind, err), n.Close())
+	}
+	return n, nil
+}
+
+func openKind(ctx context.Context, o Options) (*Network, error) {
 	switch o.Mode.Kind {
 	case Default, Private:
 		return openPrivate(o)

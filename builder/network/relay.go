@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -152,15 +151,7 @@ func (r *relay) stream(inside *net.TCPConn) {
 		end := time.Now().Add(time.Minute)
 		c.SetDeadline(end)
 		inside.SetDeadline(end)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = io.Copy(c, inside)
-			c.(*net.TCPConn).CloseWrite()
-		}()
-		_, _ = io.Copy(inside, c)
-		inside.CloseWrite()
-		<-done
+		join(inside, c.(*net.TCPConn))
 		return
 	}
 }
