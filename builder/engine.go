@@ -63,6 +63,8 @@ type Engine struct {
 	temp      string   // PrivateDir where there is no store
 
 	networks networks
+
+	ownersOnce sync.Once // a warning
 }
 
 // Open opens the store and what goes with it. No registry is contacted and

@@ -86,6 +86,7 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 		return err
 	}
 	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Console: r.Console}
+	step.Owners = c.rememberOwners(driver.Name(), r)
 	if r.Terminal || r.Stdout != nil && r.Stderr != nil {
 		return driver.Run(ctx, step)
 	}

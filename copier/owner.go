@@ -32,11 +32,14 @@ func ParseOwner(value string) (Owner, bool) {
 	return Owner{int(u), int(g)}, true
 }
 
+// Append appends the form that ParseOwner reads.
+func (o Owner) Append(b []byte) []byte { return fmt.Appendf(b, "%d:%d", o.UID, o.GID) }
+
 // remember notes an owner that could not be given. File systems without such
 // attributes lose it, as all did before.
 func remember(fd int, owner Owner) {
 	_ = at.Retry(func() error {
-		return unix.Fsetxattr(fd, OwnerXattr, fmt.Appendf(nil, "%d:%d", owner.UID, owner.GID), 0)
+		return unix.Fsetxattr(fd, OwnerXattr, owner.Append(nil), 0)
 	})
 }
 

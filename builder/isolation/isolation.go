@@ -27,6 +27,24 @@ type Step struct {
 	// Run waits for it to return; reading master fails with EIO once the
 	// step has ended and its output was read.
 	Console func(master *os.File)
+	// Owners has the owners that the step gives to files remembered, where the
+	// user namespace maps one id; nil leaves them to the kernel, which refuses.
+	// Only the embedded driver can do it, others leave it alone.
+	Owners *Owners
+}
+
+// Owners is how owners are remembered; see package owners.
+type Owners struct {
+	// Upper is the directory that takes the changes of the root; nil where there
+	// is none.
+	Upper *os.File
+	// Trees are those of Spec.Trees whose files are the builder's own.
+	Trees []*os.File
+	// Remembers says that the root may hold remembered owners already.
+	Remembers bool
+	// Refused is called, at most once, with the reason why owners could not be
+	// remembered; it may be nil.
+	Refused func(error)
 }
 
 // Driver runs steps. Drivers are safe for concurrent use.

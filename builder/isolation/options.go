@@ -82,11 +82,16 @@ type Volume struct {
 	Target string   // unsafe, absolute, resolved in the step's root
 	// ReadOnly covers the mounts below the source too.
 	ReadOnly bool
-	// Options are ro, rw, nosuid, suid, nodev, dev, noexec, exec, bind,
-	// rbind, private, rprivate, z and Z. Device nodes do not work unless dev
-	// is given. z and Z do nothing where SELinux is off and are refused where
-	// it is on; the other propagation modes are refused. U and O are the
-	// builder's to see to, and refused here.
+	// Own says that the files of Tree are the builder's own: owners of them are
+	// remembered where they cannot be given.
+	Own bool
+	// Options are ro, rw, nosuid, suid, nodev, dev, noexec, exec, bind, rbind
+	// and the propagation modes. Device nodes do not work unless dev is given.
+	// bind leaves out what is mounted below Source. Whatever the propagation,
+	// no mount of the step's reaches the host, nor one of the host's the step:
+	// shared and rshared make a peer group of the step's own, slave and rslave
+	// are those of nobody. z, Z, U, O and others are the builder's to see to,
+	// and refused here.
 	Options []string
 }
 

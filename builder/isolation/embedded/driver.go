@@ -40,7 +40,8 @@ type driver struct {
 
 	mu       sync.Mutex
 	programs map[*specs.LinuxSeccomp][]byte
-	ready    *process // started ahead
+	asking   map[*specs.LinuxSeccomp][]byte // with a listener
+	ready    *process                       // started ahead
 	// preparing is closed when what Prepare does is done; nil without it.
 	preparing chan struct{}
 	ahead     sync.WaitGroup
@@ -55,7 +56,7 @@ func New(o Options) (isolation.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{o: o, starter: st, programs: map[*specs.LinuxSeccomp][]byte{}}
+	d := &driver{o: o, starter: st, programs: map[*specs.LinuxSeccomp][]byte{}, asking: map[*specs.LinuxSeccomp][]byte{}}
 	d.probe = sync.OnceValue(d.tryNamespaces)
 	return d, nil
 }
@@ -94,7 +95,7 @@ func (d *driver) tryNamespaces() error {
 	if err := p.send((&early.Config{Flags: probe}).Encode(), []int{fd, fd, fd, fd}); err != nil {
 		return fmt.Errorf("embedded isolation: %w", err)
 	}
-	if r := p.follow(nil); r.err != nil {
+	if r := p.follow(nil, nil); r.err != nil {
 		return explain(r.err)
 	} else if !r.started {
 		return errors.New("embedded isolation: the first process died at once")

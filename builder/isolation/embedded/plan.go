@@ -24,6 +24,7 @@ type plan struct {
 	opened []int   // of fds, those that are ours to close
 	flags  uintptr // the namespaces that are made for the step
 	group  *cgroup.Group
+	owners *remembering // nil: they are not remembered
 }
 
 func (p *plan) close() error {
@@ -78,6 +79,9 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 		return nil, err
 	}
 	if c.Seccomp, err = d.program(s.Spec.Linux.Seccomp); err != nil {
+		return nil, err
+	}
+	if err := d.remember(p, c, s); err != nil {
 		return nil, err
 	}
 	p.config = c.Encode()

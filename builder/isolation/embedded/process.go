@@ -75,8 +75,9 @@ type outcome struct {
 }
 
 // follow reads reports until the socket ends, which is when the program has
-// been executed or the init has died. console receives the pty's master.
-func (p *process) follow(console func(*os.File)) (o outcome) {
+// been executed or the init has died. console receives the pty's master, and
+// listener that of the filter.
+func (p *process) follow(console, listener func(*os.File)) (o outcome) {
 	for {
 		var head [early.ReportSize]byte
 		fd, ok := p.read(head[:])
@@ -99,20 +100,28 @@ func (p *process) follow(console func(*os.File)) (o outcome) {
 		case early.ReportStart:
 			o.started = true
 		case early.ReportPty:
-			if fd >= 0 {
-				f := os.NewFile(uintptr(fd), "pty")
-				if console == nil {
-					f.Close()
-					break
-				}
-				console(f)
-			}
+			hand(console, fd, "pty")
+		case early.ReportListener:
+			hand(listener, fd, "listener")
 		case early.ReportSetup:
 			o.err = setupError(string(text), syscall.Errno(errno))
 		case early.ReportExec:
 			o.err = execError(string(text), syscall.Errno(errno))
 		}
 	}
+}
+
+// hand gives a descriptor that came with a report to f.
+func hand(f func(*os.File), fd int, name string) {
+	if fd < 0 {
+		return
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if f == nil {
+		file.Close()
+		return
+	}
+	f(file)
 }
 
 // setupError is a failure of the container.

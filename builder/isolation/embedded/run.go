@@ -46,12 +46,13 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	var console sync.WaitGroup
 	o := p.follow(func(master *os.File) {
 		console.Go(func() { s.Console(master) })
-	})
+	}, func(fd *os.File) { plan.owners.listen(p.pid, fd) })
 	if o.started && o.err == nil {
 		d.startAhead(plan.flags)
 	}
 	status, err := p.wait()
 	stop()
+	plan.owners.close(o.started)
 	console.Wait()
 	switch {
 	case ctx.Err() != nil:
@@ -138,7 +139,7 @@ func (d *driver) take(plan *plan) (*process, error) {
 	}
 	if err := p.send(plan.config, plan.fds); err != nil {
 		// What it says of itself is the better reason.
-		if o := p.follow(nil); o.err != nil {
+		if o := p.follow(nil, nil); o.err != nil {
 			err = o.err
 		}
 		p.end()

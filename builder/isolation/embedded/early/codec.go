@@ -107,6 +107,9 @@ type Config struct {
 	UID, GID  uint32
 	Groups    []uint32
 	Seccomp   []byte // struct sock_filter[], native endian; empty is none
+	// Asking is loaded in place of Seccomp, with a listener that the builder
+	// gets, where the kernel gives one; empty is none.
+	Asking    []byte
 	AppArmor  string // profile to change to on execve; "" is none
 	Cwd       string
 	Args, Env []string
@@ -151,6 +154,8 @@ const (
 	ReportExec = 'E'
 	// ReportPty: the pty's master travels with the report.
 	ReportPty = 'P'
+	// ReportListener: the filter's listener travels with the report.
+	ReportListener = 'N'
 )
 
 // ReportSize is the length of a report before its text: kind (u8), errno
@@ -201,6 +206,7 @@ func (c *Config) Encode() []byte {
 		w.u32(g)
 	}
 	w.bytes(c.Seccomp)
+	w.bytes(c.Asking)
 	w.str(c.AppArmor)
 	w.str(c.Cwd)
 	w.strs(c.Args)
@@ -242,6 +248,7 @@ func Decode(b []byte) (c *Config, ok bool) {
 		c.Groups = append(c.Groups, r.u32())
 	}
 	c.Seccomp = r.bytes()
+	c.Asking = r.bytes()
 	c.AppArmor = r.str()
 	c.Cwd = r.str()
 	c.Args, c.Env = r.strs(), r.strs()

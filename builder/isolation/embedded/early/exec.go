@@ -13,7 +13,10 @@ const (
 	prCapAmbient     = 47
 	prCapAmbientZero = 4
 
-	seccompModeFilter = 2
+	seccompModeFilter    = 2
+	seccompSetModeFilter = 1
+	seccompNewListener   = 1 << 3
+	seccompWaitKillable  = 1 << 5
 )
 
 // become gives the process the step's limits, identity and rights. The order
@@ -34,10 +37,18 @@ func (b *box) become() {
 			}
 		}
 	}
+	if len(c.Asking) > 0 {
+		// Nobody answers about these yet. A listener is for namespaces of one
+		// id: its user keeps the capabilities.
+		b.ids()
+	}
 	if c.Flags&NoNewPrivileges == 0 {
 		b.seccomp()
 	}
-	b.identity()
+	if len(c.Asking) == 0 {
+		b.ids()
+	}
+	b.capabilities()
 	if c.Flags&NoNewPrivileges != 0 {
 		if e := prctl(prSetNoNewPrivs, 1, 0); e != 0 {
 			fail(e, "set no_new_privs")
@@ -70,21 +81,44 @@ func setRlimit(l *Rlimit) {
 	}
 }
 
+// sockFprog is struct sock_fprog.
+type sockFprog struct {
+	length uint16
+	filter *byte
+}
+
 func (b *box) seccomp() {
-	if len(b.c.Seccomp) < 8 {
+	if b.asking() || len(b.c.Seccomp) < 8 {
 		return
 	}
-	program := struct {
-		length uint16
-		filter *byte
-	}{uint16(len(b.c.Seccomp) / 8), &b.c.Seccomp[0]}
+	program := sockFprog{uint16(len(b.c.Seccomp) / 8), &b.c.Seccomp[0]}
 	if e := prctl(prSetSeccomp, seccompModeFilter, uintptr(unsafe.Pointer(&program))); e != 0 {
 		fail(e, "load the seccomp filter")
 	}
 }
 
-// identity changes the ids and drops the capabilities.
-func (b *box) identity() {
+// asking loads the filter with a listener and sends that away. A kernel
+// before 5.0 has none, and a filter around this process may have one already
+// (EBUSY): then the other filter is loaded.
+func (b *box) asking() bool {
+	if len(b.c.Asking) < 8 {
+		return false
+	}
+	program := sockFprog{uint16(len(b.c.Asking) / 8), &b.c.Asking[0]}
+	fd, e := call(sysSeccomp, seccompSetModeFilter, seccompNewListener|seccompWaitKillable, uintptr(unsafe.Pointer(&program)))
+	if e == syscall.EINVAL { // before Linux 5.19
+		fd, e = call(sysSeccomp, seccompSetModeFilter, seccompNewListener, uintptr(unsafe.Pointer(&program)))
+	}
+	if e != 0 {
+		return false
+	}
+	report(ReportListener, 0, "", fd)
+	closeFD(fd)
+	return true
+}
+
+// ids changes the ids.
+func (b *box) ids() {
 	c := b.c
 	if c.Flags&SetGroups != 0 {
 		var p *uint32
@@ -102,6 +136,11 @@ func (b *box) identity() {
 	if _, e := call(sysSetresuid, uid, uid, uid); e != 0 {
 		fail(e, "set user "+itoa(int(c.UID)))
 	}
+}
+
+// capabilities drops those that the step shall not have.
+func (b *box) capabilities() {
+	c := b.c
 	// Inheritable and ambient are empty always (CVE-2022-27651 and its kin).
 	if e := prctl(prCapAmbient, prCapAmbientZero, 0); e != 0 && e != syscall.EINVAL {
 		fail(e, "clear ambient capabilities")

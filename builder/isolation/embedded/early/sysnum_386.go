@@ -5,6 +5,7 @@ import "syscall"
 const (
 	sysStatx     = 383
 	sysSetns     = 346
+	sysSeccomp   = 354
 	sysSetgroups = syscall.SYS_SETGROUPS32
 	sysSetresgid = syscall.SYS_SETRESGID32
 	sysSetresuid = syscall.SYS_SETRESUID32

@@ -5,6 +5,7 @@ import "syscall"
 const (
 	sysStatx     = 332
 	sysSetns     = 308
+	sysSeccomp   = 317
 	sysSetgroups = syscall.SYS_SETGROUPS
 	sysSetresgid = syscall.SYS_SETRESGID
 	sysSetresuid = syscall.SYS_SETRESUID

@@ -5,6 +5,7 @@ import "syscall"
 const (
 	sysStatx     = 397
 	sysSetns     = 375
+	sysSeccomp   = 383
 	sysSetgroups = syscall.SYS_SETGROUPS32
 	sysSetresgid = syscall.SYS_SETRESGID32
 	sysSetresuid = syscall.SYS_SETRESUID32

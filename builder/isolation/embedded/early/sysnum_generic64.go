@@ -7,6 +7,7 @@ import "syscall"
 const (
 	sysStatx     = 291
 	sysSetns     = 268
+	sysSeccomp   = 277
 	sysSetgroups = syscall.SYS_SETGROUPS
 	sysSetresgid = syscall.SYS_SETRESGID
 	sysSetresuid = syscall.SYS_SETRESUID

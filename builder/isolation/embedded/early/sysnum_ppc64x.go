@@ -7,6 +7,7 @@ import "syscall"
 const (
 	sysStatx     = 383
 	sysSetns     = 350
+	sysSeccomp   = 358
 	sysSetgroups = syscall.SYS_SETGROUPS
 	sysSetresgid = syscall.SYS_SETRESGID
 	sysSetresuid = syscall.SYS_SETRESUID

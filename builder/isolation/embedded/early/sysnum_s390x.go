@@ -5,6 +5,7 @@ import "syscall"
 const (
 	sysStatx     = 379
 	sysSetns     = 339
+	sysSeccomp   = 348
 	sysSetgroups = syscall.SYS_SETGROUPS
 	sysSetresgid = syscall.SYS_SETRESGID
 	sysSetresuid = syscall.SYS_SETRESUID

@@ -16,6 +16,7 @@ const (
 	retKillThread  = 0x00000000
 	retTrap        = 0x00030000
 	retErrno       = 0x00050000
+	retUserNotif   = 0x7fc00000
 	retTrace       = 0x7ff00000
 	retLog         = 0x7ffc0000
 	retAllow       = 0x7fff0000
@@ -60,6 +61,12 @@ type rule struct {
 }
 
 func compile(p *specs.LinuxSeccomp, goarch string) ([]insn, error) {
+	return compileAsking(p, goarch, nil)
+}
+
+// compileAsking is compile with calls that a listener is asked about: where
+// the profile would allow one of ask's, the listener decides.
+func compileAsking(p *specs.LinuxSeccomp, goarch string, ask func(native bool) []string) ([]insn, error) {
 	if p == nil {
 		return nil, fmt.Errorf("seccomp profile is missing: %w", define.ErrInvalid)
 	}
@@ -93,7 +100,11 @@ func compile(p *specs.LinuxSeccomp, goarch string) ([]insn, error) {
 		if i > 0 && !slices.Contains(p.Architectures, a.name) {
 			continue
 		}
-		start := asm.tree(a, segments(a, p, rules, def, beyond))
+		var names []string
+		if ask != nil {
+			names = ask(i == 0)
+		}
+		start := asm.tree(a, segments(a, p, rules, def, beyond, names))
 		if a.x32 {
 			start = asm.branch(opJGE, x32Bit, asm.ret(retErrno|eNOSYS), start)
 		}

@@ -26,6 +26,18 @@ func (v verdict) equal(w verdict) bool {
 	})
 }
 
+// ask has a listener decide what the profile allows.
+func (v *verdict) ask() {
+	if v.action == retAllow {
+		v.action = retUserNotif
+	}
+	for i := range v.rules {
+		if v.rules[i].action == retAllow {
+			v.rules[i].action = retUserNotif
+		}
+	}
+}
+
 // segment says what is decided about the numbers from its first up to the
 // next segment's first.
 type segment struct {
@@ -34,8 +46,8 @@ type segment struct {
 }
 
 // segments lays out the whole range of numbers for one architecture.
-func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32) []segment {
-	named := verdicts(a, rules, def)
+func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32, ask []string) []segment {
+	named := verdicts(a, rules, def, ask)
 	highest := int64(-1)
 	for _, s := range p.Syscalls {
 		for _, name := range s.Names {
@@ -69,8 +81,8 @@ func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32) 
 	return segs
 }
 
-// verdicts returns the calls that the rules name, sorted by number.
-func verdicts(a *arch, rules []rule, def uint32) []segment {
+// verdicts returns the calls that the rules or ask name, sorted by number.
+func verdicts(a *arch, rules []rule, def uint32, ask []string) []segment {
 	byNr := make(map[uint32]*verdict, 512)
 	settled := make(map[uint32]bool, 512) // by an unconditional rule
 	set := func(nr uint32, r guarded) {
@@ -96,6 +108,19 @@ func verdicts(a *arch, rules []rule, def uint32) []segment {
 		}
 	}
 	addMuxed(a, rules, set)
+	for _, name := range ask {
+		nr, ok := a.number(name)
+		if !ok {
+			continue
+		}
+		v := byNr[nr]
+		switch {
+		case v != nil:
+			v.ask()
+		case def == retAllow:
+			byNr[nr] = &verdict{action: retUserNotif}
+		}
+	}
 	segs := make([]segment, 0, len(byNr))
 	for nr, v := range byNr {
 		segs = append(segs, segment{nr, *v})
