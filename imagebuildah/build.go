@@ -48,6 +48,7 @@ type run struct {
 	ids              atomic.Int64
 	mountIDs         atomic.Int64 // of scratch directories of mounts
 	cached, executed atomic.Int64
+	triggers         atomic.Int64 // ONBUILD instructions of base images
 }
 
 // build is the build of one platform.

@@ -37,15 +37,32 @@ func CheckEntitlement(name string) error {
 // checkPlan refuses what cannot be executed in any stage that is needed,
 // before the first step is.
 func (b *build) checkPlan() error {
+	triggered := map[int]bool{} // stages whose triggers are executed
+	for _, i := range b.graph.BaseStage {
+		triggered[i] = true
+	}
 	for _, i := range b.graph.Needed {
 		for j := range b.file.Stages[i].Instructions {
 			in := &b.file.Stages[i].Instructions[j]
-			if err := b.checkInstruction(in); err != nil {
+			err := b.checkInstruction(in)
+			if cmd, ok := in.Command.(*instructions.OnbuildCommand); err == nil && ok && triggered[i] {
+				err = b.checkTriggerOf(cmd)
+			}
+			if err != nil {
 				return &InstructionError{File: in.File, Line: in.Line, Instruction: in.Text, Err: err}
 			}
 		}
 	}
 	return nil
+}
+
+// checkTriggerOf checks what an ONBUILD gives to a stage of the same file.
+func (b *build) checkTriggerOf(cmd *instructions.OnbuildCommand) error {
+	in, err := containerfile.ParseOnBuild("an earlier stage", cmd.Expression)
+	if err != nil {
+		return err
+	}
+	return b.checkInstruction(&in)
 }
 
 // checkInstruction is about what the text alone tells; words with variables

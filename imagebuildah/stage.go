@@ -116,6 +116,9 @@ func (s *stage) run(ctx context.Context) error {
 func (s *stage) triggers() ([]containerfile.Instruction, error) {
 	list := s.c.Image.Config.OnBuild
 	s.c.Image.Config.OnBuild = nil
+	if n := s.b.triggers.Add(int64(len(list))); n > containerfile.MaxInstructions {
+		return nil, fmt.Errorf("the base images' ONBUILD instructions are more than %d: %w", containerfile.MaxInstructions, define.ErrInvalid)
+	}
 	ins := make([]containerfile.Instruction, 0, len(list))
 	for _, text := range list {
 		in, err := containerfile.ParseOnBuild(s.c.Base.Name, text)
@@ -127,6 +130,9 @@ func (s *stage) triggers() ([]containerfile.Instruction, error) {
 			return nil, err
 		}
 		in.Text = "ONBUILD " + in.Text
+		if err := s.b.checkInstruction(&in); err != nil {
+			return nil, &InstructionError{File: in.File, Line: in.Line, Instruction: in.Text, Err: err}
+		}
 		ins = append(ins, in)
 	}
 	return ins, nil

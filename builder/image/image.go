@@ -121,18 +121,16 @@ func (i *Image) Env(name string) (string, bool) {
 // SetEnv sets a variable, in place when it exists, else at the end. Doubled
 // entries of the name, which some base images have, are reduced to one.
 func (i *Image) SetEnv(name, value string) {
-	env := make([]string, 0, len(i.Config.Env)+1)
-	done := false
-	for _, entry := range i.Config.Env {
-		if key, _, _ := strings.Cut(entry, "="); key != name {
-			env = append(env, entry)
-		} else if !done {
-			env = append(env, name+"="+value)
-			done = true
-		}
+	is := func(entry string) bool {
+		return strings.HasPrefix(entry, name) && (len(entry) == len(name) || entry[len(name)] == '=')
 	}
-	if !done {
-		env = append(env, name+"="+value)
+	at := slices.IndexFunc(i.Config.Env, is)
+	if at < 0 {
+		i.Config.Env = append(i.Config.Env, name+"="+value)
+		return
 	}
-	i.Config.Env = env
+	// Files set thousands of variables: the list is not copied for each.
+	i.Config.Env[at] = name + "=" + value
+	rest := slices.DeleteFunc(i.Config.Env[at+1:], is)
+	i.Config.Env = i.Config.Env[:at+1+len(rest)]
 }

@@ -113,6 +113,8 @@ type lint struct {
 	// open says of each stage that a base image may define variables.
 	open   []bool
 	scopes []*expand.Stage
+	// inherited bounds what the scopes hold.
+	inherited containerfile.Inherited
 	// seen, when not nil, is told of each instruction of a stage once it is
 	// expanded; args are what an ARG declared, with their values.
 	seen func(stage int, ins containerfile.Instruction, cmd instructions.Command, args []instructions.KeyValuePairOptional)
@@ -184,8 +186,14 @@ func (l *lint) stage(ctx context.Context, i int, global *expand.Global) error {
 	}
 	switch parent, ok := l.file.StageByName(base, i); {
 	case ok && base != "" && (base[0] < '0' || base[0] > '9'):
+		if err := l.inherited.Add(s, parent); err != nil {
+			return err
+		}
 		l.scopes[i], l.open[i] = l.scopes[parent].Child(), l.open[parent]
 	default:
+		if err := l.inherited.Add(s, -1); err != nil {
+			return err
+		}
 		l.scopes[i], l.open[i] = global.Stage(defaultPath), base != "scratch"
 	}
 	for _, ins := range s.Instructions {

@@ -25,6 +25,9 @@ const (
 	MaxWords       = 50_000
 	// MaxPorts is how many ports EXPOSE may name in a file.
 	MaxPorts = 200_000
+	// MaxInherited is how much stages may take over from stages that they begin
+	// with, together, in instructions, variables and labels; see Inherited.
+	MaxInherited = 500_000
 )
 
 // File is a Containerfile, parsed and checked. It is not changed after Parse

@@ -68,9 +68,18 @@ func (f *File) graph(target string, expand func(string) (string, error), all boo
 		}
 		g.Deps[i] = deps
 	}
+	var inherited Inherited
 	for i, n := range needed {
-		if n {
-			g.Needed = append(g.Needed, i)
+		if !n {
+			continue
+		}
+		g.Needed = append(g.Needed, i)
+		base, ok := g.BaseStage[i]
+		if !ok {
+			base = -1
+		}
+		if err := inherited.Add(&f.Stages[i], base); err != nil {
+			return nil, err
 		}
 	}
 	return g, nil

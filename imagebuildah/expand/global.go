@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
@@ -65,6 +66,8 @@ type Global struct {
 
 	mu   sync.Mutex
 	used map[string]bool // build arguments that something declared
+
+	spent atomic.Int64 // see MaxTotal
 }
 
 // NewGlobal makes the scope of one build for one platform. stage is the
@@ -154,11 +157,18 @@ func (g *Global) Lookup(name string) (string, bool) {
 
 // Expand fills in a word of FROM.
 func (g *Global) Expand(word string) (string, error) {
-	words, _, err := lexer{escape: g.escape}.expand(word, g.Lookup, g.names)
+	words, _, err := lexer{escape: g.escape, spend: g.spend}.expand(word, g.Lookup, g.names)
 	if err != nil {
 		return "", err
 	}
 	return words[0], nil
+}
+
+func (g *Global) spend(n int) error {
+	if g.spent.Add(int64(n)) > MaxTotal {
+		return errTotal
+	}
+	return nil
 }
 
 func (g *Global) names() []string {

@@ -1,6 +1,7 @@
 package expand
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -15,14 +16,16 @@ type Stage struct {
 	env    map[string]string // ENV, of the base image and the stage
 	args   map[string]string // declared arguments with a value
 	// declared are the names in the order of their first declaration.
-	declared  []string
+	declared []string
+	// known are the same names.
+	known     map[string]struct{}
 	undefined map[string]struct{}
 }
 
 // Stage makes the scope of a stage whose base image has this environment, in
 // the form "NAME=value".
 func (g *Global) Stage(baseEnv []string) *Stage {
-	s := &Stage{global: g, env: make(map[string]string, len(baseEnv)), args: map[string]string{}}
+	s := &Stage{global: g, env: make(map[string]string, len(baseEnv)), args: map[string]string{}, known: map[string]struct{}{}}
 	for _, kv := range baseEnv {
 		name, value, _ := strings.Cut(kv, "=")
 		s.env[name] = value
@@ -33,14 +36,8 @@ func (g *Global) Stage(baseEnv []string) *Stage {
 // Child makes the scope of a stage that begins with this one (FROM name):
 // as in BuildKit, it has its environment and its declared arguments.
 func (s *Stage) Child() *Stage {
-	c := &Stage{global: s.global, env: make(map[string]string, len(s.env)), args: make(map[string]string, len(s.args))}
-	for k, v := range s.env {
-		c.env[k] = v
-	}
-	for k, v := range s.args {
-		c.args[k] = v
-	}
-	c.declared = slices.Clone(s.declared)
+	c := &Stage{global: s.global, env: maps.Clone(s.env), args: maps.Clone(s.args)}
+	c.declared, c.known = slices.Clone(s.declared), maps.Clone(s.known)
 	return c
 }
 
@@ -60,7 +57,8 @@ func (s *Stage) Declare(arg instructions.KeyValuePairOptional) (instructions.Key
 	} else if v, ok := s.global.Lookup(arg.Key); ok {
 		arg.Value = &v
 	}
-	if !slices.Contains(s.declared, arg.Key) {
+	if _, again := s.known[arg.Key]; !again {
+		s.known[arg.Key] = struct{}{}
 		s.declared = append(s.declared, arg.Key)
 	}
 	if arg.Value != nil {
@@ -104,7 +102,7 @@ func (s *Stage) names() []string {
 
 // Expand fills in one word.
 func (s *Stage) Expand(word string) (string, error) {
-	words, err := s.words(lexer{escape: s.global.escape}, word)
+	words, err := s.words(lexer{escape: s.global.escape, spend: s.global.spend}, word)
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +132,7 @@ func (s *Stage) ExpandCommand(cmd instructions.Command) error {
 	case *instructions.ExposeCommand:
 		var ports []string
 		for _, p := range c.Ports {
-			words, err := s.words(lexer{escape: s.global.escape, split: true}, p)
+			words, err := s.words(lexer{escape: s.global.escape, split: true, spend: s.global.spend}, p)
 			if err != nil {
 				return err
 			}
@@ -151,7 +149,7 @@ func (s *Stage) ExpandCommand(cmd instructions.Command) error {
 	if c, ok := cmd.(instructions.SupportsSingleWordExpansionRaw); ok {
 		// A heredoc's escape character is the backslash whatever the file's is.
 		return c.ExpandRaw(func(word string) (string, error) {
-			words, err := s.words(lexer{escape: '\\', raw: true}, word)
+			words, err := s.words(lexer{escape: '\\', raw: true, spend: s.global.spend}, word)
 			if err != nil {
 				return "", err
 			}
@@ -172,7 +170,7 @@ func (s *Stage) Undefined() []string {
 	}
 	names := make([]string, 0, len(s.undefined))
 	for k := range s.undefined {
-		if !slices.Contains(s.declared, k) {
+		if _, declared := s.known[k]; !declared {
 			names = append(names, k)
 		}
 	}

@@ -17,6 +17,10 @@ import (
 // MaxResult is how many bytes the variables of one word may add to it.
 const MaxResult = 1 << 20
 
+// MaxTotal is how many bytes variables may add to all words of a build for one
+// platform: a thousand lines of ENV a1=$a0 would hold a gigabyte.
+const MaxTotal = 64 << 20
+
 // Bounds against words that only an attack contains. BuildKit's lexer
 // recurses for each ${name:-word}, copying what is inside at each level, and
 // a stack overflow cannot be caught in Go.
@@ -35,6 +39,7 @@ const (
 
 var (
 	errTooLarge = fmt.Errorf("the expanded text is larger than %d bytes", MaxResult)
+	errTotal    = fmt.Errorf("the variables of the file fill in more than %d bytes together", MaxTotal)
 	errTooDeep  = errors.New("too many substitutions like ${name:-word}")
 	errPattern  = fmt.Errorf("a pattern with more than %d wildcards", maxWildcards)
 	errLexer    = errors.New("the word cannot be read")
@@ -71,6 +76,8 @@ type lexer struct {
 	raw bool
 	// split makes several words of one.
 	split bool
+	// spend is told how many bytes variables gave; nil is told nothing.
+	spend func(int) error
 }
 
 // expand reads one word. The unmatched names are those that have no value.
@@ -115,6 +122,9 @@ func (x lexer) expand(word string, get func(string) (string, bool), names func()
 	}
 	if env.over || size > MaxResult+len(word) {
 		return nil, nil, invalid(word, errTooLarge)
+	}
+	if err == nil && x.spend != nil {
+		err = x.spend(all - env.left)
 	}
 	if err != nil {
 		return nil, nil, invalid(word, err)
