@@ -152,18 +152,18 @@ func echoDatagrams(u net.PacketConn) {
 }
 
 // useResolver gives the process a resolv.conf of its own, with a name server
-// on the loopback device that knows every name as 192.0.2.7.
+// on the loopback device, as systemd-resolved is, that knows every name as 192.0.2.7.
 func useResolver(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "resolv.conf")
-	check(t, os.WriteFile(file, []byte("nameserver 127.0.0.1\nsearch example.test\n"), 0o644))
+	check(t, os.WriteFile(file, []byte("nameserver 127.0.0.53\nsearch example.test\n"), 0o644))
 	if err := unix.Mount(file, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("this host has no /etc/resolv.conf to cover: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount("/etc/resolv.conf", unix.MNT_DETACH) })
-	u, err := net.ListenPacket("udp4", "127.0.0.1:53")
+	u, err := net.ListenPacket("udp4", "127.0.0.53:53")
 	check(t, err)
-	l, err := net.Listen("tcp4", "127.0.0.1:53")
+	l, err := net.Listen("tcp4", "127.0.0.53:53")
 	check(t, err)
 	t.Cleanup(func() { u.Close(); l.Close() })
 	go func() {
