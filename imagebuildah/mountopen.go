@@ -64,25 +64,7 @@ func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 }
 
 func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
-	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: !m.ReadOnly, Options: append(options, m.mountOptions()...)})
-}
-
-// mountOptions are those of buildah's options that the builder sees to. nodev
-// is so anyway.
-func (m *runMount) mountOptions() (options []string) {
-	if m.NoSUID {
-		options = append(options, "nosuid")
-	}
-	if m.NoExec {
-		options = append(options, "noexec")
-	}
-	if m.Propagation != "" {
-		options = append(options, m.Propagation)
-	}
-	if m.Chown {
-		options = append(options, builder.VolumeChown)
-	}
-	return options
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: !m.ReadOnly, Options: options})
 }
 
 func (o *mountOpener) tmpfs(m *runMount) error {
