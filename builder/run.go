@@ -116,7 +116,7 @@ func (c *Container) spec(ctx context.Context, r Run) (_ *isolation.Spec, done fu
 	if err != nil {
 		return nil, done, err
 	}
-	if done, err = c.openVolumes(ctx, &o); err != nil {
+	if done, err = c.openVolumes(ctx, w.Root(), &o); err != nil {
 		return nil, done, err
 	}
 	spec, err := isolation.NewSpec(o)

@@ -16,25 +16,46 @@ import (
 )
 
 // Options of volumes that are not those of a mount, but of what is done
-// before: O puts a layer over the source, whose changes are thrown away with
-// the step, and U gives the source, or that layer, to the step's user.
+// before.
 const (
-	volumeOverlay = "O"
-	volumeChown   = "U"
+	// VolumeOverlay puts a layer over the source, whose changes are thrown
+	// away with the step.
+	VolumeOverlay = "O"
+	// VolumeChown gives the source, that layer or the tree to the step's user.
+	VolumeChown = "U"
+	// VolumeShared and VolumePrivate give it an SELinux label, where SELinux
+	// is on.
+	VolumeShared  = "z"
+	VolumePrivate = "Z"
+	// VolumeCopyUp copies what the step's root has at the target into the
+	// tree, a tmpfs, with the directory's owner and mode; VolumeCopyUpMode
+	// leaves the tree's root its mode.
+	VolumeCopyUp     = "tmpcopyup"
+	VolumeCopyUpMode = "tmpcopyup-keep-mode"
 )
+
+// volumeOption reports an option that Run sees to itself.
+func volumeOption(o string) bool {
+	switch o {
+	case VolumeOverlay, VolumeChown, VolumeShared, VolumePrivate, VolumeCopyUp, VolumeCopyUpMode:
+		return true
+	}
+	return false
+}
 
 // MountVolumes are volumes without the options that Run sees to itself.
 func MountVolumes(list []isolation.Volume) []isolation.Volume {
 	list = slices.Clone(list)
 	for i := range list {
-		list[i].Options = slices.DeleteFunc(slices.Clone(list[i].Options), func(o string) bool { return o == volumeOverlay || o == volumeChown })
+		list[i].Options = slices.DeleteFunc(slices.Clone(list[i].Options), volumeOption)
 	}
 	return list
 }
 
-// openVolumes does what O and U ask for. What it returns is to be called when
-// the step has ended, also after an error.
-func (c *Container) openVolumes(ctx context.Context, o *isolation.Options) (func() error, error) {
+// openVolumes does what the options ask for that Run sees to itself; root is
+// the step's. What it returns is to be called when the step has ended, also
+// after an error.
+func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation.Options) (func() error, error) {
 	var closers []func() error
 	done := func() error {
 		var err error
@@ -46,30 +67,67 @@ func (c *Container) openVolumes(ctx context.Context, o *isolation.Options) (func
 	wishes := o.Volumes
 	o.Volumes = MountVolumes(wishes)
 	for i, v := range wishes {
-		over, chown := slices.Contains(v.Options, volumeOverlay), slices.Contains(v.Options, volumeChown)
-		if !over && !chown || v.Tree != nil {
+		if !slices.ContainsFunc(v.Options, volumeOption) {
 			continue
 		}
-		dir, err := os.OpenFile(v.Source, unix.O_PATH, 0)
+		w := &volumeWork{c: c, v: &o.Volumes[i], options: v.Options, root: root, uid: int(o.UID), gid: int(o.GID)}
+		err := w.open(ctx)
+		closers = append(closers, w.closers...)
 		if err != nil {
-			return done, fmt.Errorf("volume %s: source: %w", v.Target, err)
-		}
-		closers = append(closers, dir.Close)
-		if over {
-			tree, remove, err := c.discarding(ctx, dir)
-			if err != nil {
-				return done, fmt.Errorf("volume %s: option O: %w", v.Target, err)
-			}
-			closers = append(closers, remove, tree.Close)
-			o.Volumes[i].Tree, dir = tree, tree
-		}
-		if chown {
-			if err := chownTree(int(dir.Fd()), "", int(o.UID), int(o.GID)); err != nil {
-				return done, fmt.Errorf("volume %s: option U: %w", v.Target, err)
-			}
+			return done, fmt.Errorf("volume %s: %w", v.Target, err)
 		}
 	}
 	return done, nil
+}
+
+// volumeWork is what is done to one volume before it is mounted.
+type volumeWork struct {
+	c        *Container
+	v        *isolation.Volume
+	options  []string
+	root     *os.File
+	uid, gid int
+	closers  []func() error
+}
+
+func (w *volumeWork) open(ctx context.Context) error {
+	has := func(o string) bool { return slices.Contains(w.options, o) }
+	dir := w.v.Tree
+	if dir == nil {
+		var err error
+		if dir, err = os.OpenFile(w.v.Source, unix.O_PATH, 0); err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		w.closers = append(w.closers, dir.Close)
+		if has(VolumeOverlay) {
+			tree, remove, err := w.c.discarding(ctx, dir)
+			if err != nil {
+				return fmt.Errorf("option O: %w", err)
+			}
+			w.closers = append(w.closers, remove, tree.Close)
+			w.v.Tree, dir = tree, tree
+		}
+	}
+	if has(VolumeCopyUp) || has(VolumeCopyUpMode) {
+		if w.v.Tree == nil {
+			return fmt.Errorf("option tmpcopyup: is for tmpfs mounts: %w", define.ErrInvalid)
+		}
+		if err := runmount.CopyUp(ctx, w.root, w.v.Target, dir, has(VolumeCopyUpMode), w.c.engine.opts.SingleID); err != nil {
+			return fmt.Errorf("option tmpcopyup: %w", err)
+		}
+	}
+	if has(VolumeChown) {
+		if err := runmount.Chown(dir, w.uid, w.gid); err != nil {
+			return fmt.Errorf("option U: %w", err)
+		}
+	}
+	// A layer that is thrown away needs no label: nobody else will see it.
+	if (has(VolumeShared) || has(VolumePrivate)) && !has(VolumeOverlay) && runmount.SELinux() {
+		if err := runmount.Relabel(dir, has(VolumePrivate)); err != nil {
+			return fmt.Errorf("SELinux label: %w", err)
+		}
+	}
+	return nil
 }
 
 // discarding makes a writable layer over a directory of the host's.
@@ -88,45 +146,4 @@ func (c *Container) discarding(ctx context.Context, lower *os.File) (*os.File, f
 	var name [6]byte
 	rand.Read(name[:]) // never fails (crypto/rand, Go 1.24)
 	return runmount.Discarding(scratch, "volume-"+hex.EncodeToString(name[:]), lower, c.engine.store.UserXattr())
-}
-
-// chownTree gives name below dir, and all below it on any mount, to a user.
-// Links are changed themselves. name "" is dir.
-func chownTree(dir int, name string, uid, gid int) error {
-	flags := unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := dir, error(nil)
-	if name != "" {
-		if fd, err = unix.Openat(dir, name, flags, 0); err != nil {
-			return &os.PathError{Op: "open", Path: name, Err: err}
-		}
-		defer unix.Close(fd)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: name, Err: err}
-	}
-	if int(st.Uid) != uid || int(st.Gid) != gid {
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return &os.PathError{Op: "chown", Path: name, Err: err}
-		}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil
-	}
-	list, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	f := os.NewFile(uintptr(list), name)
-	names, err := f.Readdirnames(-1)
-	defer f.Close()
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err := chownTree(list, n, uid, gid); err != nil {
-			return err
-		}
-	}
-	return nil
 }

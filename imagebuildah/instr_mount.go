@@ -15,11 +15,12 @@ import (
 	"github.com/stratabuild/strata/builder/runmount"
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
 // runMount is one --mount of a RUN, with its defaults filled in.
 type runMount struct {
-	*instructions.Mount
+	containerfile.Mount
 	target string // absolute
 	origin *origin
 	picked *copier.Selection // what a mount of the context shows
@@ -27,16 +28,10 @@ type runMount struct {
 
 // planMounts checks the mounts and finds what they are taken from; nothing is
 // opened yet. The caller closes them.
-func (s *stage) planMounts(ctx context.Context, commands ...*instructions.RunCommand) ([]*runMount, error) {
+func (s *stage) planMounts(ctx context.Context, mounts []containerfile.Mount) ([]*runMount, error) {
 	var list []*runMount
 	agents := 0
-	var all []*instructions.Mount
-	for _, cmd := range commands {
-		if cmd != nil {
-			all = append(all, instructions.GetMounts(cmd)...)
-		}
-	}
-	for _, parsed := range all {
+	for _, parsed := range mounts {
 		m := &runMount{Mount: parsed}
 		var err error
 		switch m.Type {
@@ -143,12 +138,15 @@ func (s *stage) mountParts(ctx context.Context, k *cache.Key, m *runMount) error
 	return nil
 }
 
-// mountBase tells what the mount's source is: the layer it lies in, or the
-// digests of the context's files.
+// mountBase tells what the mount's source is: the layer it lies in, the text
+// of a link that is mounted itself, or the digests of the context's files.
 func (s *stage) mountBase(ctx context.Context, m *runMount) (string, []copier.FileDigest, error) {
 	if m.origin.quick != nil {
 		id, err := m.origin.quick(ctx)
 		return "layer " + string(id), nil, err
+	}
+	if link, ok, err := m.link(ctx); err != nil || ok {
+		return "link " + link, nil, err
 	}
 	sel, err := m.pick(ctx)
 	if err != nil {
@@ -189,7 +187,30 @@ func (m *runMount) options() string {
 	if m.Env != nil {
 		list = append(list, "env="+strconv.Quote(*m.Env))
 	}
-	return strings.Join(list, ",")
+	return strings.Join(m.ownOptions(list), ",")
+}
+
+// ownOptions adds what a step can notice of buildah's options. Relabelling is
+// not: a step keeps strata's own label.
+func (m *runMount) ownOptions(list []string) []string {
+	for _, o := range []struct {
+		name string
+		on   bool
+	}{
+		{"bind-nonrecursive", m.NonRecursive}, {"U", m.Chown}, {"nosuid", m.NoSUID}, {"noexec", m.NoExec},
+		{"no-dereference", m.NoDereference}, {"tmpcopyup", m.CopyUp},
+	} {
+		if o.on {
+			list = append(list, o.name)
+		}
+	}
+	if m.Propagation != "" {
+		list = append(list, "bind-propagation="+m.Propagation)
+	}
+	if m.TmpfsMode != nil {
+		list = append(list, "tmpfs-mode="+strconv.FormatUint(uint64(*m.TmpfsMode), 8))
+	}
+	return list
 }
 
 // attr is the mode and owner that the options give, of what is made for the

@@ -40,7 +40,7 @@ type runPlan struct {
 }
 
 func (s *stage) runInstruction(ctx context.Context, in *containerfile.Instruction, cmd *instructions.RunCommand) error {
-	p, err := s.planRun(ctx, cmd)
+	p, err := s.planRun(ctx, in, cmd)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 	return s.withMounts(ctx, p, step, &r, func() error { return s.runOrAsk(ctx, r) })
 }
 
-func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*runPlan, error) {
+func (s *stage) planRun(ctx context.Context, in *containerfile.Instruction, cmd *instructions.RunCommand) (*runPlan, error) {
 	if err := s.b.checkRun(cmd); err != nil {
 		return nil, err // a trigger's
 	}
@@ -101,11 +101,15 @@ func (s *stage) planRun(ctx context.Context, cmd *instructions.RunCommand) (*run
 	}
 	p.streams.Stdin = s.b.opts.Stdin
 	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
-	all, err := parseMounts(s.b.opts.Mounts)
+	mounts, err := parseMounts(s.b.opts.Mounts)
 	if err != nil {
 		return nil, err
 	}
-	p.mounts, err = s.planMounts(ctx, all, cmd)
+	own, err := in.Mounts(s.scope.Expand)
+	if err != nil {
+		return nil, err
+	}
+	p.mounts, err = s.planMounts(ctx, append(mounts, own...))
 	return p, err
 }
 

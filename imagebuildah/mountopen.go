@@ -64,15 +64,44 @@ func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 }
 
 func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
-	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: !m.ReadOnly, Options: options})
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: !m.ReadOnly, Options: append(options, m.mountOptions()...)})
+}
+
+// mountOptions are those of buildah's options that the builder sees to. nodev
+// is so anyway.
+func (m *runMount) mountOptions() (options []string) {
+	if m.NoSUID {
+		options = append(options, "nosuid")
+	}
+	if m.NoExec {
+		options = append(options, "noexec")
+	}
+	if m.Propagation != "" {
+		options = append(options, m.Propagation)
+	}
+	if m.Chown {
+		options = append(options, builder.VolumeChown)
+	}
+	return options
 }
 
 func (o *mountOpener) tmpfs(m *runMount) error {
-	tree, err := runmount.Tmpfs(m.SizeLimit)
+	mode := uint32(0o1777)
+	options := []string{"nosuid"}
+	if m.CopyUp {
+		options = append(options, builder.VolumeCopyUp)
+	}
+	if m.TmpfsMode != nil {
+		mode = *m.TmpfsMode
+		if m.CopyUp {
+			options[1] = builder.VolumeCopyUpMode
+		}
+	}
+	tree, err := runmount.Tmpfs(m.SizeLimit, mode)
 	if err != nil {
 		return err
 	}
-	o.add(m, tree, "nosuid")
+	o.add(m, tree, options...)
 	return nil
 }
 
@@ -81,6 +110,11 @@ func (o *mountOpener) bind(ctx context.Context, m *runMount) error {
 	root, err := o.bindRoot(ctx, m)
 	if err != nil {
 		return err
+	}
+	if m.NoDereference {
+		if done, err := o.bindLink(ctx, m, root); done || err != nil {
+			return err
+		}
 	}
 	info, err := root.Stat(m.Source, true)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,11 +126,14 @@ func (o *mountOpener) bind(ctx context.Context, m *runMount) error {
 	if err != nil {
 		return err
 	}
-	if m.origin.top != nil || m.origin.detached && m.ReadOnly {
+	if m.origin.top != nil || m.origin.detached && m.untouched() {
 		return o.tree(m, root.File(), root, m.Source)
 	}
 	return o.bindContext(ctx, m, root, info.Mode.IsDir())
 }
+
+// untouched reports that neither the step nor option U changes the source.
+func (m *runMount) untouched() bool { return m.ReadOnly && !m.Chown }
 
 func (m *runMount) where() string {
 	if m.From == "" {
@@ -105,10 +142,10 @@ func (m *runMount) where() string {
 	return m.From
 }
 
-// bindRoot is the root that the source is looked up in: for a writable mount
-// of a stage or image a root of its own, whose changes are thrown away.
+// bindRoot is the root that the source is looked up in: for a mount of a stage
+// or image that is changed a root of its own, whose changes are thrown away.
 func (o *mountOpener) bindRoot(ctx context.Context, m *runMount) (*copier.Root, error) {
-	if m.ReadOnly || m.origin.top == nil {
+	if m.untouched() || m.origin.top == nil {
 		return m.origin.open(ctx)
 	}
 	top, err := m.origin.top(ctx)
@@ -132,13 +169,13 @@ func (o *mountOpener) bindRoot(ctx context.Context, m *runMount) (*copier.Root, 
 // may be seen and it is only read, else something that stands for it.
 func (o *mountOpener) bindContext(ctx context.Context, m *runMount, root *copier.Root, dir bool) error {
 	shared := m.origin.ignore == nil
-	if shared && (m.ReadOnly || dir) {
+	if shared && (m.untouched() || dir) {
 		sub, err := root.Open(m.Source, unix.O_PATH)
 		if err != nil {
 			return err
 		}
 		defer sub.Close()
-		if m.ReadOnly {
+		if m.untouched() {
 			return o.treeOf(m, nil, sub)
 		}
 		err = o.discarding(ctx, m, sub)
@@ -195,12 +232,19 @@ func (o *mountOpener) tree(m *runMount, mount *os.File, root *copier.Root, sourc
 }
 
 func (o *mountOpener) treeOf(m *runMount, mount, sub *os.File) error {
-	tree, err := runmount.Tree(mount, sub)
+	tree, err := o.cloned(m, mount, sub)
 	if err != nil {
 		return err
 	}
 	o.add(m, tree)
 	return nil
+}
+
+func (o *mountOpener) cloned(m *runMount, mount, sub *os.File) (*os.File, error) {
+	if m.NonRecursive && m.origin.top == nil && !m.origin.detached {
+		return runmount.TreeAlone(sub)
+	}
+	return runmount.Tree(mount, sub)
 }
 
 // mountName is a name in the space's scratch directory.
@@ -231,7 +275,15 @@ func (o *mountOpener) caches(ctx context.Context, list []*runMount) error {
 	}
 	o.closers = append(o.closers, held.Close)
 	for i, m := range mounts {
-		o.volume(m, held.Trees[i])
+		// The directory is strata's own: it may be labelled.
+		var options []string
+		switch m.Relabel {
+		case "shared":
+			options = append(options, builder.VolumeShared)
+		case "private":
+			options = append(options, builder.VolumePrivate)
+		}
+		o.volume(m, held.Trees[i], options...)
 	}
 	return nil
 }

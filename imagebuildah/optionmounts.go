@@ -10,9 +10,8 @@ import (
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
-// parseMounts reads values of --mount as RUN does, into a RUN that has them; nil
-// is none.
-func parseMounts(list []string) (*instructions.RunCommand, error) {
+// parseMounts reads values of --mount as RUN does.
+func parseMounts(list []string) ([]containerfile.Mount, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -32,8 +31,12 @@ func parseMounts(list []string) (*instructions.RunCommand, error) {
 		if !ok {
 			return nil, fmt.Errorf("--mount: %w", define.ErrInvalid)
 		}
-		if err = cmd.Expand(func(word string) (string, error) { return word, nil }); err == nil {
-			return cmd, nil
+		same := func(word string) (string, error) { return word, nil }
+		if err = cmd.Expand(same); err == nil {
+			var mounts []containerfile.Mount
+			if mounts, err = in.Mounts(same); err == nil {
+				return mounts, nil
+			}
 		}
 	}
 	var e *containerfile.Error
@@ -48,11 +51,11 @@ var quoteFlag = strings.NewReplacer(`\`, `\\`, ` `, `\ `, "\t", "\\\t", `"`, `\"
 
 // CheckMounts checks values for Options.Mounts.
 func CheckMounts(list []string) error {
-	cmd, err := parseMounts(list)
-	if cmd == nil || err != nil {
+	mounts, err := parseMounts(list)
+	if err != nil {
 		return err
 	}
-	for _, m := range instructions.GetMounts(cmd) {
+	for _, m := range mounts {
 		if m.From != "" {
 			return fmt.Errorf("--mount: from=%s: mounts of all steps are taken from the context; write this one into its RUN: %w", m.From, define.ErrUnsupported)
 		}

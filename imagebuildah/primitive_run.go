@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/define"
+	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
 
 // CommandOptions describes one run.
@@ -75,10 +76,8 @@ func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, err
 	}
 	p.b.opts.Run, p.b.opts.Secrets, p.b.opts.SSH = o.Confinement, o.Secrets, o.SSH
 	var from []string
-	if mounts != nil {
-		for _, m := range instructions.GetMounts(mounts) {
-			from = append(from, m.From)
-		}
+	for _, m := range mounts {
+		from = append(from, m.From)
 	}
 	var done *Ran
 	err = p.withContainers(ctx, from, func() (err error) {
@@ -88,17 +87,17 @@ func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, err
 	return done, errors.Join(err, p.close())
 }
 
-// parseMounts reads --mount as RUN does; nil is none.
-func (o *CommandOptions) parseMounts() (*instructions.RunCommand, error) {
-	cmd, err := parseMounts(o.Mounts)
-	if cmd == nil || err != nil {
+// parseMounts reads --mount as RUN does.
+func (o *CommandOptions) parseMounts() ([]containerfile.Mount, error) {
+	mounts, err := parseMounts(o.Mounts)
+	if err != nil {
 		return nil, err
 	}
-	return cmd, o.hostMounts(instructions.GetMounts(cmd))
+	return mounts, o.hostMounts(mounts)
 }
 
 // hostMounts makes what names the host's files without a context absolute.
-func (o *CommandOptions) hostMounts(list []*instructions.Mount) error {
+func (o *CommandOptions) hostMounts(list []containerfile.Mount) error {
 	for _, m := range list {
 		if m.Type != instructions.MountTypeBind || m.From != "" || o.ContextDir != "" || filepath.IsAbs(m.Source) {
 			continue
@@ -112,15 +111,13 @@ func (o *CommandOptions) hostMounts(list []*instructions.Mount) error {
 	return nil
 }
 
-func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts *instructions.RunCommand) (*Ran, error) {
+func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts []containerfile.Mount) (*Ran, error) {
 	s := p.s
 	r := &runPlan{args: o.Args, scope: o.Env, env: o.Env, user: o.User, dir: o.Dir, confinement: o.Confinement,
 		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal, Console: o.Console}}
 	var err error
-	if mounts != nil {
-		if r.mounts, err = s.planMounts(ctx, mounts); err != nil {
-			return nil, err
-		}
+	if r.mounts, err = s.planMounts(ctx, mounts); err != nil {
+		return nil, err
 	}
 	defer r.closeMounts()
 	in := p.instruction("RUN", strings.Join(o.Args, " "))

@@ -172,32 +172,33 @@ func volumeOptions(v Volume) ([]string, error) {
 		switch option {
 		case "ro", "readonly", "rro":
 			readOnly = true
-		case "rw", "bind", "rbind", "private", "rprivate", "suid", "exec", "nodev", "":
+		case "bind", "rbind":
+			out[0] = option
+		case "private", "rprivate", "slave", "rslave":
+			out[1] = "rprivate" // of which a slave would be: see Volume.Options
+		case "shared", "rshared":
+			out[1] = option
+		case "rw", "suid", "exec", "nodev", "":
 		case "dev":
 			dev = true
 		case "nosuid", "noexec":
 			if !slices.Contains(out, option) {
 				out = append(out, option)
 			}
-		case "z", "Z":
-			if selinuxEnabled() {
-				return nil, fmt.Errorf("volume %s: option %s: relabelling is not done by this version; "+
-					"label the source with chcon -Rt container_file_t: %w", v.Target, option, define.ErrUnsupported)
-			}
-		case "U", "O":
+		case "U", "O", "z", "Z":
 			return nil, fmt.Errorf("volume %s: option %s: is no option of a mount: %w", v.Target, option, define.ErrUnsupported)
 		case "idmap":
 			return nil, fmt.Errorf("volume %s: option idmap: mounts with ids of their own are not in this version of strata; "+
 				"use option U, which gives the source to the step's user: %w", v.Target, define.ErrUnsupported)
-		case "shared", "rshared", "slave", "rslave", "unbindable", "runbindable":
-			return nil, fmt.Errorf("volume %s: propagation %s: a step's mounts are always private: %w",
+		case "unbindable", "runbindable":
+			return nil, fmt.Errorf("volume %s: propagation %s: want private, shared, slave, or one of them with an r before it: %w",
 				v.Target, option, define.ErrUnsupported)
 		default:
 			if strings.HasPrefix(option, "upperdir=") || strings.HasPrefix(option, "workdir=") || strings.HasPrefix(option, "idmap=") {
 				name, _, _ := strings.Cut(option, "=")
 				return nil, fmt.Errorf("volume %s: option %s=: is not in this version of strata: %w", v.Target, name, define.ErrUnsupported)
 			}
-			return nil, fmt.Errorf("volume %s: option %q: want ro, rw, O, U, nosuid, nodev, dev, noexec, rprivate, z or Z: %w",
+			return nil, fmt.Errorf("volume %s: option %q: want ro, rw, O, U, nosuid, nodev, dev, noexec, bind, rbind, a propagation such as rprivate, z or Z: %w",
 				v.Target, option, define.ErrInvalid)
 		}
 	}
@@ -209,10 +210,4 @@ func volumeOptions(v Volume) ([]string, error) {
 		out = append(out, "nodev")
 	}
 	return out, nil
-}
-
-// selinuxEnabled reports a kernel that enforces or logs SELinux rules.
-func selinuxEnabled() bool {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return err == nil
 }

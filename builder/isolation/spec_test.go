@@ -62,7 +62,7 @@ func TestNewSpecRefuses(t *testing.T) {
 		"volume missing":   {func(o *Options) { o.Volumes = []Volume{{Source: "/no/such/source", Target: "/a"}} }, "/no/such/source"},
 		"volume twice":     {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a"}, {Source: "/", Target: "/a/"}} }, "two mounts"},
 		"volume option":    {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a", Options: []string{"foo"}}} }, "foo"},
-		"volume shared":    {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a", Options: []string{"rshared"}}} }, "private"},
+		"volume shared":    {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a", Options: []string{"unbindable"}}} }, "private"},
 		"volume U":         {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a", Options: []string{"U"}}} }, "no option of a mount"},
 		"volume O":         {func(o *Options) { o.Volumes = []Volume{{Source: "/", Target: "/a", Options: []string{"O"}}} }, "no option of a mount"},
 		"single id":        {func(o *Options) { o.Rootless, o.SingleID, o.UID = true, true, 1000 }, "subuid"},

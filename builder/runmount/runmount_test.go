@@ -262,7 +262,7 @@ func TestSecret(t *testing.T) {
 // TestTreePrivately goes the way of kernels before 6.15.
 func TestTreePrivately(t *testing.T) {
 	t.Parallel()
-	root, err := Tmpfs(1 << 20)
+	root, err := Tmpfs(1<<20, 0o1777)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tmpfs makes a file system in memory, with mode 1777, of at most size bytes;
-// 0 is the kernel's default, half of the memory.
-func Tmpfs(size int64) (*os.File, error) {
-	options := [][2]string{{"mode", "1777"}}
+// Tmpfs makes a file system in memory, whose root has the mode, of at most size
+// bytes; 0 is the kernel's default, half of the memory.
+func Tmpfs(size int64, mode uint32) (*os.File, error) {
+	options := [][2]string{{"mode", strconv.FormatUint(uint64(mode&0o7777), 8)}}
 	if size > 0 {
 		options = append(options, [2]string{"size", strconv.FormatInt(size, 10)})
 	}

@@ -6,10 +6,26 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
 
 const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | unix.AT_RECURSIVE
+
+// TreeAlone is Tree of what lies in a mount of this process's namespace,
+// without what is mounted below it. In a user namespace the kernel does not
+// uncover what mounts that came with the namespace hide: an error then.
+func TreeAlone(sub *os.File) (*os.File, error) {
+	fd, err := unix.OpenTree(int(sub.Fd()), "", cloneFlags&^unix.AT_RECURSIVE)
+	runtime.KeepAlive(sub)
+	if errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("%s without what is mounted below it: a user namespace cannot leave out mounts that it was given: %w", sub.Name(), define.ErrUnsupported)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount of %s: %w", sub.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), sub.Name()), nil
+}
 
 // Tree returns a detached mount of sub, a directory or file (O_PATH is
 // enough). root is the root of the detached mount that sub lies in, nil when

@@ -117,13 +117,18 @@ func checkRun(ins Instruction, c *instructions.RunCommand) error {
 	if fresh == nil {
 		return nil
 	}
-	_, err := guard(func() (any, error) {
-		return nil, fresh.Expand(func(word string) (string, error) { return word, nil })
-	})
+	same := func(word string) (string, error) { return word, nil }
+	_, err := guard(func() (any, error) { return nil, fresh.Expand(same) })
 	if err != nil {
 		return ins.Errorf("--mount: %w", explain(err))
 	}
-	for _, m := range instructions.GetMounts(fresh) {
+	expanded := ins
+	expanded.Command = fresh
+	mounts, err := expanded.Mounts(same)
+	if err != nil {
+		return ins.wrap(err)
+	}
+	for _, m := range mounts {
 		switch m.Type {
 		case instructions.MountTypeBind, instructions.MountTypeCache, instructions.MountTypeTmpfs:
 			if m.Target == "" {

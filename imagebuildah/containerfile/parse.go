@@ -159,7 +159,7 @@ func typed(node *parser.Node, lint *linter.Linter) (any, error) {
 		if lint == nil {
 			lint = linter.New(&linter.Config{})
 		}
-		return instructions.ParseInstructionWithLinter(node, lint)
+		return instructions.ParseInstructionWithLinter(withoutOwnMountKeys(node), lint)
 	})
 }
 

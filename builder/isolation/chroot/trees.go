@@ -9,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation"
 )
 
 const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE | unix.AT_NO_AUTOMOUNT
@@ -61,10 +63,14 @@ func cloneVolume(m specs.Mount, given *os.File) (tree *os.File, err error) {
 	if given != nil {
 		tree, err = cloneTree(given)
 	} else {
-		tree, err = openTree(unix.AT_FDCWD, m.Source, cloneFlags)
+		tree, err = openTree(unix.AT_FDCWD, m.Source, isolation.CloneFlags(m.Options))
+		err = isolation.ExplainClone(err, m)
 	}
 	if err == nil {
 		err = setAttributes(tree, attributes(m.Options))
+	}
+	if err == nil {
+		err = isolation.Propagate(int(tree.Fd()), m.Options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", m.Destination, err)

@@ -50,7 +50,7 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 	if s.Spec.Root != nil && s.Spec.Root.Readonly {
 		rootAttr |= unix.MOUNT_ATTR_RDONLY
 	}
-	root, err := p.tree(int(s.Root.Fd()), "", rootAttr)
+	root, err := p.tree(int(s.Root.Fd()), "", rootAttr, nil)
 	if err != nil {
 		return nil, fmt.Errorf("step's root: %w", err)
 	}
@@ -231,7 +231,7 @@ func (p *plan) mount(c *early.Config, s *isolation.Spec, m *specs.Mount) (*early
 		if tree := s.Trees[m.Destination]; tree != nil {
 			source, from = "", int(tree.Fd())
 		}
-		fd, err := p.tree(from, source, attr)
+		fd, err := p.tree(from, source, attr, m.Options)
 		if err != nil {
 			return nil, err
 		}
@@ -285,7 +285,7 @@ func attributes(options []string) (attr uint64, rest []string) {
 			attr |= unix.MOUNT_ATTR_NOATIME
 		case "strictatime":
 			attr |= unix.MOUNT_ATTR_STRICTATIME
-		case "rw", "suid", "dev", "exec", "relatime", "bind", "rbind", "private", "rprivate":
+		case "rw", "suid", "dev", "exec", "relatime", "bind", "rbind", "private", "rprivate", "shared", "rshared":
 		default:
 			rest = append(rest, o)
 		}
@@ -293,12 +293,13 @@ func attributes(options []string) (attr uint64, rest []string) {
 	return attr, rest
 }
 
-// tree makes a private detached copy of the mount at path below from, with
-// all that is mounted below it, and sets attributes on all of them.
-func (p *plan) tree(from int, path string, attr uint64) (int, error) {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)
+// tree makes a detached copy of the mount at path below from, out of all peer
+// groups, and sets attributes. All that is mounted below path is in it, unless
+// options have bind.
+func (p *plan) tree(from int, path string, attr uint64, options []string) (int, error) {
+	flags := isolation.CloneFlags(options)
 	if path == "" {
-		flags |= unix.AT_EMPTY_PATH
+		flags |= unix.AT_EMPTY_PATH | unix.AT_RECURSIVE // a given tree is what it is
 	}
 	fd, err := unix.OpenTree(from, path, flags)
 	switch {
@@ -308,14 +309,14 @@ func (p *plan) tree(from int, path string, attr uint64) (int, error) {
 		// A detached mount, which kernels before 6.15 do not clone.
 		fd = from
 	default:
-		return -1, fmt.Errorf("clone the mount of %s: %w", path, err)
+		return -1, fmt.Errorf("clone the mount of %s: %w", path, isolation.ExplainClone(err, specs.Mount{Source: path, Options: options}))
 	}
 	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE,
 		&unix.MountAttr{Attr_set: attr, Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		return -1, fmt.Errorf("set the mount's attributes: %w", err)
 	}
-	return fd, nil
+	return fd, isolation.Propagate(fd, options)
 }
 
 // program returns the profile's filter. Steps mostly share one profile, so

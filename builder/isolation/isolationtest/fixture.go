@@ -140,6 +140,32 @@ func openTree(t testing.TB, dir string) *os.File {
 	return f
 }
 
+// openLink is openTree of a symbolic link itself.
+func openLink(t testing.TB, name string) *os.File {
+	t.Helper()
+	fd, err := unix.OpenTree(unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		t.Skipf("open_tree: %v", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// mountPoints lists this process's mounts.
+func mountPoints(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for line := range strings.Lines(string(b)) {
+		list = append(list, strings.Fields(line)[4])
+	}
+	return strings.Join(list, "\n")
+}
+
 func makeDevice(t testing.TB, name string, major, minor uint32) {
 	t.Helper()
 	if err := unix.Mknod(name, unix.S_IFCHR|0o666, int(unix.Mkdev(major, minor))); err != nil {

@@ -1,6 +1,7 @@
 package isolationtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/define"
 )
 
 var mountCases = []testCase{
@@ -143,6 +145,59 @@ var mountCases = []testCase{
 		r := e.runIn(e.Context(), root, o, nil)
 		if r.err == nil {
 			e.equal("output", r.out, "contentcontent")
+		}
+		canary.check(e)
+	}},
+	{name: "propagation", needs: []Feature{Volumes, KernelMounts}, run: func(e *env) {
+		// CVE-2024-9407 and what is near it: whatever is asked for, the step's
+		// mounts have no peer and no master outside, not even with the
+		// capability to mount, so that none of its mounts reaches the host.
+		dir := e.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+			e.Fatal(err)
+		}
+		before := mountPoints(e)
+		o := e.options("mount -t tmpfs x /rshared/sub && touch /rshared/sub/mark || echo cannot mount; " +
+			"for m in shared rshared private rprivate slave rslave; do echo $m $(grep ' /'$m' ' /proc/self/mountinfo | grep -c shared:); done; " +
+			"grep -c master: /proc/self/mountinfo; true")
+		o.CapAdd = []string{"SYS_ADMIN"}
+		for _, m := range []string{"shared", "rshared", "private", "rprivate", "slave", "rslave"} {
+			o.Volumes = append(o.Volumes, isolation.Volume{Source: dir, Target: "/" + m, Options: []string{m}})
+		}
+		out := strings.TrimPrefix(e.must(e.run(o)), "cannot mount\n")
+		shared := "1"
+		if slices.Contains(e.s.Lacks, PeerGroups) {
+			shared = "0"
+		}
+		e.equal("groups", out, "shared "+shared+"\nrshared "+shared+"\nprivate 0\nrprivate 0\nslave 0\nrslave 0\n0")
+		if _, err := os.Stat(filepath.Join(dir, "sub", "mark")); err == nil {
+			e.Error("what the step has mounted is there on the host")
+		}
+		e.equal("the host's mounts", mountPoints(e), before)
+	}},
+	{name: "a volume without what is mounted below it", needs: []Feature{Volumes}, run: func(e *env) {
+		if _, err := os.Stat("/dev/pts/ptmx"); err != nil {
+			e.Skip("nothing is mounted below /dev")
+		}
+		for option, want := range map[string]string{"bind": "0", "rbind": "1"} {
+			o := e.options("ls /v/null && ls /v/pts/ptmx 2>/dev/null | wc -l")
+			o.Volumes = []isolation.Volume{{Source: "/dev", Target: "/v", Options: []string{option}, ReadOnly: true}}
+			r := e.run(o)
+			if option == "bind" && errors.Is(r.err, define.ErrUnsupported) {
+				continue // in a user namespace
+			}
+			e.equal(option, e.must(r), "/v/null\n"+want)
+		}
+	}},
+	{name: "a link as a volume", needs: []Feature{Trees}, run: func(e *env) {
+		canary := newCanary(e)
+		dir := e.TempDir()
+		link(e, canary.dir, filepath.Join(dir, "l"))
+		o := e.options("readlink /l; ls /l/ 2>/dev/null; true")
+		o.Volumes = []isolation.Volume{{Tree: openLink(e, filepath.Join(dir, "l")), Target: "/l"}}
+		r := e.run(o)
+		if !errors.Is(r.err, define.ErrUnsupported) { // OCI runtimes cannot
+			e.equal("output", e.must(r), canary.dir)
 		}
 		canary.check(e)
 	}},

@@ -48,6 +48,8 @@ const (
 	KernelMounts Feature = "kernel mounts"
 	// Volumes: bind mounts of the user's.
 	Volumes Feature = "volumes"
+	// PeerGroups: a shared volume is one; crun's are private.
+	PeerGroups Feature = "peer groups"
 	// Trees: mounts given by descriptor.
 	Trees Feature = "trees"
 	// Terminal: a pty.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/define"
 )
 
 // trees are the detached mounts that a step is made of.
@@ -96,8 +97,8 @@ func cloneVolume(m specs.Mount, tree *os.File) (v volume, err error) {
 		if v.tree, err = cloneRoot(tree); err != nil {
 			return v, fmt.Errorf("volume %s: %w", m.Destination, err)
 		}
-	} else if v.tree, err = openTree(unix.AT_FDCWD, m.Source, cloneFlags); err != nil {
-		return v, fmt.Errorf("volume %s: source %s: %w", m.Destination, m.Source, err)
+	} else if v.tree, err = openTree(unix.AT_FDCWD, m.Source, isolation.CloneFlags(m.Options)); err != nil {
+		return v, fmt.Errorf("volume %s: source %s: %w", m.Destination, m.Source, isolation.ExplainClone(err, m))
 	}
 	var attr uint64
 	for _, o := range m.Options {
@@ -108,8 +109,12 @@ func cloneVolume(m specs.Mount, tree *os.File) (v volume, err error) {
 		v.dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
 		err = setAttributes(v.tree, attr)
 	}
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		// A runtime would follow it on the host.
+		err = fmt.Errorf("is a symbolic link, which OCI runtimes cannot mount; use the embedded driver: %w", define.ErrUnsupported)
+	}
 	if err == nil {
-		v.options, err = describe(v.tree)
+		v.options, err = describe(v.tree, m.Options)
 	}
 	if err != nil {
 		unix.Close(v.tree)
@@ -136,12 +141,18 @@ var statfsOptions = [...]struct {
 // describe returns the options of a bind mount of tree, all that it has: runc
 // would keep what is not said, crun clears it, and in a user namespace
 // neither may clear what was there before.
-func describe(tree int) ([]string, error) {
+func describe(tree int, asked []string) ([]string, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(tree, &st); err != nil {
 		return nil, err
 	}
+	// The tree is in no peer group: a shared one begins with the step.
 	options := []string{"rbind", "rprivate"}
+	for _, o := range asked {
+		if o == "shared" || o == "rshared" {
+			options[1] = o
+		}
+	}
 	for _, o := range statfsOptions {
 		if int64(st.Flags)&o.flag != 0 {
 			options = append(options, o.name)

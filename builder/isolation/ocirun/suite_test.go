@@ -63,7 +63,7 @@ func TestRunc(t *testing.T) {
 	suite(t, "runc", isolationtest.Nodev, isolationtest.KeptGroups, isolationtest.SharedPID)
 }
 func TestCrun(t *testing.T) {
-	suite(t, "crun", isolationtest.Nodev, isolationtest.Terminal, isolationtest.SharedPID)
+	suite(t, "crun", isolationtest.Nodev, isolationtest.Terminal, isolationtest.SharedPID, isolationtest.PeerGroups)
 }
 
 // TestRootless runs the suites again in a user namespace that maps one id.
