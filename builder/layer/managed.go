@@ -164,7 +164,13 @@ func (s *Space) commitStream(ctx context.Context, parent *Layer, export func(io.
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return Info{}, err
 	}
-	return info, s.put(ctx, below.ID, info, &cancelReader{ctx, spool})
+	if err := s.put(ctx, below.ID, info, &cancelReader{ctx, spool}); err != nil {
+		return info, err
+	}
+	if _, err := spool.Seek(0, io.SeekStart); err != nil {
+		return info, err
+	}
+	return info, s.rememberOwners(info.ID, spool)
 }
 
 // put unpacks a stream as a layer of the store.
@@ -194,7 +200,7 @@ func (s *Space) export(ctx context.Context, from define.LayerID, to string, o Fr
 	}
 	defer diff.Close()
 	in := &cancelReader{ctx, diff}
-	if err := retime(w, in, o); err != nil {
+	if err := retime(w, in, o, s.st.UserXattr()); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, in) // to the end, for errors of the exporter
@@ -221,9 +227,11 @@ func (s *Space) exportRoot(ctx context.Context, root *os.File, o FreezeOptions, 
 	return nil
 }
 
-// retime copies a tar stream with the modification times that o asks for.
-func retime(w io.Writer, r io.Reader, o FreezeOptions) error {
-	if o.Timestamp == nil && o.Clamp == nil {
+// retime copies a tar stream with the modification times that o asks for and,
+// in a user namespace, the owners that are remembered.
+func retime(w io.Writer, r io.Reader, o FreezeOptions, remembered bool) error {
+	times := o.Timestamp != nil || o.Clamp != nil
+	if !times && !remembered {
 		_, err := io.Copy(w, r)
 		return err
 	}
@@ -236,12 +244,17 @@ func retime(w io.Writer, r io.Reader, o FreezeOptions) error {
 		if err != nil {
 			return err
 		}
-		h.ModTime = o.time(h.ModTime)
-		h.Format = tar.FormatUnknown
-		for k := range h.PAXRecords {
-			if k == "mtime" || k == "atime" || k == "ctime" {
-				delete(h.PAXRecords, k)
+		if times {
+			h.ModTime = o.time(h.ModTime)
+			h.Format = tar.FormatUnknown
+			for k := range h.PAXRecords {
+				if k == "mtime" || k == "atime" || k == "ctime" {
+					delete(h.PAXRecords, k)
+				}
 			}
+		}
+		if remembered {
+			applyOwner(h)
 		}
 		if err := out.WriteHeader(h); err != nil {
 			return err
