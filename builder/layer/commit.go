@@ -75,10 +75,15 @@ func (c *commit) digest(ctx context.Context) (*summary, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return c.stream(ctx).digest(ctx)
+	t, err := c.stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer t.closeLinks()
+	return t.digest(ctx)
 }
 
-func (c *commit) stream(ctx context.Context) *tarStream {
+func (c *commit) stream(ctx context.Context) (*tarStream, error) {
 	s := c.space
 	t := &tarStream{
 		root: c.layer.dirs[0], userXattr: s.st.UserXattr(),
@@ -90,7 +95,7 @@ func (c *commit) stream(ctx context.Context) *tarStream {
 	if _, dir, err := s.ws.Dir(ctx); err == nil {
 		t.spill = dir
 	}
-	return t
+	return t, t.openLinks()
 }
 
 // adopt renames the upper directory into the store.
@@ -127,7 +132,7 @@ func (c *commit) adopt(ctx context.Context, parent, info Info, sum *summary) err
 	if err != nil {
 		return fmt.Errorf("taking layer %s into the store: %w", info.ID, store.Explain(s.st.Raw().GraphRoot(), err))
 	}
-	return nil
+	return c.keepLinks(dir, info)
 }
 
 // unpack is adopt for a store that turns out not to take directories: the
@@ -135,7 +140,12 @@ func (c *commit) adopt(ctx context.Context, parent, info Info, sum *summary) err
 func (c *commit) unpack(ctx context.Context, parent, info Info) error {
 	r, w := io.Pipe()
 	go func() {
-		t := c.stream(ctx)
+		t, err := c.stream(ctx)
+		if err != nil {
+			w.CloseWithError(err)
+			return
+		}
+		defer t.closeLinks()
 		t.out = w
 		sum, err := t.digest(ctx)
 		if err == nil {

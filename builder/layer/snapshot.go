@@ -130,7 +130,7 @@ func (m *merger) descend(src, dst int, dir string, parent *branches) error {
 	default:
 		return m.merge(src, dst, dir)
 	}
-	branch := &merger{ctx: m.ctx, options: m.options, own: m.own, below: m.below, copies: m.copies, lister: newLister()}
+	branch := &merger{ctx: m.ctx, options: m.options, own: m.own, below: m.below, copies: m.copies, links: m.links, lister: newLister()}
 	parent.wg.Go(func() {
 		err := branch.merge(src, dst, dir)
 		<-m.copies.slots

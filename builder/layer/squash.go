@@ -121,12 +121,22 @@ type merger struct {
 	own     string // prefix of overlay's own attributes
 	below   *lowerView
 	copies  *copies // nil: files are linked
-	buf     []byte  // of copies
+	links   *linkLogs
+	buf     []byte // of copies
 	lister
 }
 
 // apply merges one directory into upper.
-func (m *merger) apply(dir, upper *os.File) error {
+func (m *merger) apply(dir, upper *os.File) (err error) {
+	if m.own == "user.overlay." {
+		if m.links, err = openLinkLogs(dir, upper); err != nil {
+			return err
+		}
+		defer func() {
+			err = errors.Join(err, m.links.close())
+			m.links = nil
+		}()
+	}
 	src, err := openDirAt(int(dir.Fd()), ".")
 	if err != nil {
 		return err
@@ -195,7 +205,13 @@ func (m *merger) object(src, dst int, into *os.File, name, path string, children
 				return err
 			}
 		}
-		return m.link(src, dst, base, path, &st)
+		if err := m.link(src, dst, base, path, &st); err != nil {
+			return err
+		}
+		if k := st.Mode & unix.S_IFMT; m.links == nil || k == unix.S_IFREG || k == unix.S_IFSOCK || k == unix.S_IFCHR && st.Rdev_major == 0 && st.Rdev_minor == 0 {
+			return nil
+		}
+		return m.links.carry(src, dst, base)
 	}
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	sub, err := unix.Openat(src, base, flags, 0)

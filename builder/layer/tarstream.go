@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/copier"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,9 @@ type tarStream struct {
 	lower func() (*os.File, error)
 	// out takes the stream, beside the digest; may be nil.
 	out io.Writer
+	// ownerLog has the owners that are remembered of what has no attributes; may
+	// be nil.
+	ownerLog *copier.OwnerLog
 	// spill is the directory for a large tar-split record; may be nil.
 	spill *os.File
 	dirs  dirTable

@@ -214,6 +214,11 @@ func (w *walker) member(f *frame, name string) error {
 	default:
 		return fmt.Errorf("/%s: unknown type of file, mode %o: %w", e.name, st.Mode, define.ErrUnsupported)
 	}
+	if kind != unix.S_IFREG {
+		if err := w.linkOwner(f, &e); err != nil {
+			return err
+		}
+	}
 	if st.Nlink > 1 {
 		if first, ok := w.links[st.Ino]; ok {
 			e.typ, e.link, e.size = tar.TypeLink, first, 0

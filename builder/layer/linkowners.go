@@ -1,0 +1,121 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/stratabuild/strata/copier"
+	"golang.org/x/sys/unix"
+)
+
+// Symbolic links and special files cannot have copier.OwnerXattr. What is
+// remembered of those in an upper directory lies in a copier.OwnerLog beside
+// it, and goes with the directory when it is copied, squashed or made a layer.
+
+func (t *tarStream) openLinks() (err error) {
+	if t.userXattr {
+		t.ownerLog, err = copier.OpenOwnerLog(t.root)
+	}
+	return err
+}
+
+func (t *tarStream) closeLinks() {
+	if t.ownerLog != nil {
+		_ = t.ownerLog.Close() // it was read only
+		t.ownerLog = nil
+	}
+}
+
+// linkOwner gives an entry the owner that is remembered of it.
+func (w *walker) linkOwner(f *frame, e *entry) error {
+	if w.ownerLog == nil || w.ownerLog.Empty() {
+		return nil
+	}
+	owner, ok, err := linkOwner(w.ownerLog, f.dir.fd, e.base)
+	if err != nil {
+		return fmt.Errorf("looking at /%s: %w", e.name, err)
+	}
+	if ok {
+		e.uid, e.gid = int64(owner.UID), int64(owner.GID)
+	}
+	return nil
+}
+
+func linkOwner(log *copier.OwnerLog, at int, base string) (owner copier.Owner, ok bool, err error) {
+	key, err := linkKey(at, base)
+	if err == nil {
+		owner, ok = log.Owner(key)
+	}
+	return owner, ok, err
+}
+
+func linkKey(at int, base string) (copier.FileKey, error) {
+	fd, err := unix.Openat(at, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return copier.FileKey{}, err
+	}
+	defer unix.Close(fd)
+	return copier.KeyOf(fd)
+}
+
+// linkLogs are those of the directory that a merger reads, and of the one
+// that it makes.
+type linkLogs struct{ from, to *copier.OwnerLog }
+
+func openLinkLogs(from, to *os.File) (*linkLogs, error) {
+	l := &linkLogs{}
+	var err error
+	if l.from, err = copier.OpenOwnerLog(from); err != nil {
+		return nil, err
+	}
+	if l.from.Empty() {
+		return nil, l.from.Close()
+	}
+	if l.to, err = copier.OpenOwnerLog(to); err != nil {
+		return nil, errors.Join(err, l.from.Close())
+	}
+	return l, nil
+}
+
+func (l *linkLogs) close() error {
+	if l == nil {
+		return nil
+	}
+	return errors.Join(l.from.Close(), l.to.Close())
+}
+
+// carry notes of the copy, or further name, dst/base what is remembered of
+// src/base.
+func (l *linkLogs) carry(src, dst int, base string) error {
+	if l == nil {
+		return nil
+	}
+	owner, ok, err := linkOwner(l.from, src, base)
+	if err != nil || !ok {
+		return err
+	}
+	key, err := linkKey(dst, base)
+	if err != nil {
+		return err
+	}
+	return l.to.Note(key, owner)
+}
+
+// keepLinks moves the log from the workspace's directory dir to the directory that has become a layer's.
+func (c *commit) keepLinks(dir string, info Info) error {
+	if !c.space.st.UserXattr() {
+		return nil
+	}
+	home, err := c.space.st.LayerHome(string(info.ID))
+	if err != nil {
+		return err
+	}
+	err = os.Rename(filepath.Join(dir, path.Dir(c.scratch.UpperName()), copier.OwnerLogName), filepath.Join(home, copier.OwnerLogName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
