@@ -1,12 +1,15 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -23,6 +26,7 @@ type networks struct {
 	opened  map[isolation.NetworkMode]*openedNetwork
 	closing sync.WaitGroup
 	errs    []error // of those that were closed
+	chroot  sync.Once
 }
 
 // openedNetwork is the outcome of opening one; without a network and an error,
@@ -31,6 +35,8 @@ type openedNetwork struct {
 	once sync.Once
 	n    *network.Network
 	err  error
+	// unreached: that a proxy is not reached is said once.
+	unreached sync.Once
 }
 
 func (l *networks) get(mode isolation.NetworkMode) *openedNetwork {
@@ -45,8 +51,7 @@ func (l *networks) get(mode isolation.NetworkMode) *openedNetwork {
 	return l.opened[mode]
 }
 
-// release begins to take all networks away. The kernel waits for some
-// milliseconds when a device goes, which cost nothing beside other work.
+// release begins to take all networks away.
 func (l *networks) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,17 +81,45 @@ func (l *networks) close() error {
 // one.
 func (e *Engine) ReleaseNetworks() { e.networks.release() }
 
-// joinNetwork puts the network that o.Network names in the form of --network
-// into o.
-func (e *Engine) joinNetwork(ctx context.Context, o *isolation.Options) error {
-	if o.Network == "" {
-		o.Network = DefaultNetwork
+// DefaultNetwork is the network of steps that ask for none: the value of
+// --network. It is private where that can be had, and the host's elsewhere.
+const DefaultNetwork isolation.NetworkMode = "default"
+
+// beginNetwork begins to make the network of a step beside other work, such as
+// the choice of its isolation.
+func (e *Engine) beginNetwork(ctx context.Context, c *Confinement) {
+	mode := cmp.Or(c.Network, DefaultNetwork)
+	if mode == isolation.NetworkHost || mode == isolation.NetworkNone || mode == DefaultNetwork && e.opts.Isolation == chrootIsolation {
+		return
 	}
+	opened := e.networks.get(mode) // release knows of it from here on
+	go e.openOnce(ctx, opened, mode, c.HTTPProxy)
+}
+
+func (e *Engine) openOnce(ctx context.Context, opened *openedNetwork, mode isolation.NetworkMode, proxies bool) {
+	opened.once.Do(func() { opened.n, opened.err = e.openNetwork(ctx, mode, proxies) })
+}
+
+// chrootIsolation is the name of the isolation without namespaces.
+const chrootIsolation = "chroot"
+
+// joinNetwork puts the network that o.Network names in the form of --network
+// into o. proxies says that the step gets this process's proxy variables.
+func (e *Engine) joinNetwork(ctx context.Context, driver string, o *isolation.Options, proxies bool) error {
+	o.Network = cmp.Or(o.Network, DefaultNetwork)
 	if o.Network == isolation.NetworkHost || o.Network == isolation.NetworkNone {
 		return nil
 	}
-	opened := e.networks.get(o.Network)
-	opened.once.Do(func() { opened.n, opened.err = e.openNetwork(ctx, o.Network) })
+	if o.Network == DefaultNetwork && driver == chrootIsolation {
+		e.networks.chroot.Do(func() {
+			e.note("steps use the host's network, as is usual with chroot isolation; --network private gives them one of their own")
+		})
+		o.Network = isolation.NetworkHost
+		return nil
+	}
+	mode := o.Network
+	opened := e.networks.get(mode)
+	e.openOnce(ctx, opened, mode, proxies)
 	if opened.err != nil {
 		return opened.err
 	}
@@ -94,6 +127,11 @@ func (e *Engine) joinNetwork(ctx context.Context, o *isolation.Options) error {
 	if n == nil {
 		o.Network = isolation.NetworkHost
 		return nil
+	}
+	if name := e.unreached(o.Env, proxies); name != "" {
+		opened.unreached.Do(func() {
+			e.note("%s of a step names a proxy on the loopback device, and steps do not reach the host's; use --network host", name)
+		})
 	}
 	o.Network, o.NetworkNamespace, o.HostGateway = isolation.NetworkJoined, n.Namespace(), n.Gateway()
 	if len(o.DNS) == 0 {
@@ -104,57 +142,119 @@ func (e *Engine) joinNetwork(ctx context.Context, o *isolation.Options) error {
 	return nil
 }
 
+func (e *Engine) note(format string, args ...any) {
+	define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf(format, args...)})
+}
+
 // openNetwork makes the network of a mode. Where the mode is nobody's wish and
-// cannot be had, there is none, and a note says why.
-func (e *Engine) openNetwork(ctx context.Context, mode isolation.NetworkMode) (*network.Network, error) {
+// cannot be had, there is none, and a note says why. Proxies of this process's
+// that are on the loopback device are reached from it, when steps are told of
+// them.
+func (e *Engine) openNetwork(ctx context.Context, mode isolation.NetworkMode, proxies bool) (*network.Network, error) {
 	m, err := network.Parse(string(mode))
 	if err != nil {
 		return nil, err
 	}
-	note := func(format string, args ...any) {
-		define.Emit(e.opts.Listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf(format, args...)})
+	o := network.Options{Mode: m, Rootless: e.opts.Rootless, Listener: e.opts.Listener, HostProc: userns.HostProc()}
+	var name string
+	if proxies && m.Kind != network.Path && m.Kind != network.Process {
+		name, o.Forward = loopbackProxies(os.Getenv)
 	}
-	proxy := loopbackProxy(os.Getenv)
-	if m.Kind == network.Default && proxy != "" {
-		note("steps use the host's network: the proxy of %s is on the loopback device, where a private network does not reach it", proxy)
-		return nil, nil
-	}
-	n, err := network.Open(ctx, network.Options{Mode: m, Rootless: e.opts.Rootless, Listener: e.opts.Listener, HostProc: userns.HostProc()})
+	n, err := network.Open(ctx, o)
 	switch {
 	case err != nil && m.Kind == network.Default && ctx.Err() == nil:
-		note("steps use the host's network: %v", err)
+		e.note("steps use the host's network, because one of their own cannot be had: %v (--network private makes this an error)", err)
 		return nil, nil
-	case err == nil && proxy != "" && m.Kind != network.Path && m.Kind != network.Process:
-		note("the proxy of %s is on the host's loopback device, which network %s does not reach; use --network host", proxy, mode)
+	case err == nil && len(o.Forward) > 0:
+		e.note("the proxy of %s is on the host's loopback device: steps reach %s there and nothing else; --http-proxy=false keeps them from it", name, addresses(o.Forward))
 	}
 	return n, err
 }
 
-// loopbackProxy returns the name of the first proxy variable whose proxy is
-// on the loopback device; "" is none.
-func loopbackProxy(getenv func(string) string) string {
+func addresses(list []netip.AddrPort) string {
+	var names []string
+	for _, a := range list {
+		names = append(names, a.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// unreached returns the name of the first proxy variable of a step's
+// environment whose proxy is on the loopback device and is not forwarded.
+func (e *Engine) unreached(env []string, proxies bool) string {
+	name, list := loopbackProxies(func(name string) string {
+		for _, kv := range env {
+			if value, ok := strings.CutPrefix(kv, name+"="); ok {
+				if proxies && value == os.Getenv(name) {
+					return "" // this process's, which was seen to
+				}
+				return value
+			}
+		}
+		return ""
+	})
+	if len(list) == 0 {
+		return ""
+	}
+	return name
+}
+
+// loopbackProxies returns the addresses of proxies on the loopback device that
+// variables name, and the first such variable.
+func loopbackProxies(getenv func(string) string) (first string, list []netip.AddrPort) {
 	for _, name := range ProxyVariables {
 		value := getenv(name)
 		if value == "" || strings.EqualFold(name, "no_proxy") {
 			continue
 		}
-		if !strings.Contains(value, "://") {
-			value = "http://" + value
-		}
-		u, err := url.Parse(value)
-		if err != nil {
-			continue
-		}
-		host := u.Hostname()
-		a, err := netip.ParseAddr(host)
-		if err == nil && (a.Unmap().IsLoopback() || a.IsUnspecified()) || strings.EqualFold(host, "localhost") ||
-			strings.HasSuffix(strings.ToLower(host), ".localhost") {
-			return name
+		for _, a := range loopbackProxy(value) {
+			if first == "" {
+				first = name
+			}
+			if !slices.Contains(list, a) {
+				list = append(list, a)
+			}
 		}
 	}
-	return ""
+	return first, list
 }
 
-// DefaultNetwork is the network of steps that ask for none: the value of
-// --network.
-const DefaultNetwork = isolation.NetworkHost
+// loopbackProxy returns the addresses at which a client looks for a proxy, if
+// they are of the loopback device.
+func loopbackProxy(value string) []netip.AddrPort {
+	if !strings.Contains(value, "://") {
+		value = "http://" + value
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return nil
+	}
+	number := u.Port()
+	if number == "" {
+		number = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	port, err := strconv.ParseUint(cmp.Or(number, "1080"), 10, 16) // SOCKS (RFC 1928)
+	if err != nil || port == 0 {
+		return nil
+	}
+	host := strings.ToLower(u.Hostname())
+	var hosts []netip.Addr
+	a, err := netip.ParseAddr(host)
+	switch a = a.Unmap(); {
+	case host == "localhost", strings.HasSuffix(host, ".localhost"): // RFC 6761 section 6.3
+		hosts = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	case err != nil:
+		return nil
+	case a.IsLoopback():
+		hosts = []netip.Addr{a}
+	case a == netip.IPv4Unspecified(): // to connect(2), the loopback device
+		hosts = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	case a == netip.IPv6Unspecified():
+		hosts = []netip.Addr{netip.IPv6Loopback()}
+	}
+	var out []netip.AddrPort
+	for _, h := range hosts {
+		out = append(out, netip.AddrPortFrom(h, uint16(port)))
+	}
+	return out
+}

@@ -22,7 +22,7 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // Confinement is what the user's flags say about steps: the same for all
 // steps of a build, and part of their cache keys.
 type Confinement struct {
-	Network                    isolation.NetworkMode // "": host
+	Network                    isolation.NetworkMode // "": DefaultNetwork
 	CapAdd, CapDrop, Ulimits   []string
 	ShmSize                    int64 // bytes; 0: 64 MiB
 	AddHosts                   []string
@@ -72,11 +72,12 @@ type Run struct {
 // Run runs a process on the container's root; its changes stay open. A
 // process that fails gives an *isolation.ExitError.
 func (c *Container) Run(ctx context.Context, r Run) (err error) {
+	c.engine.beginNetwork(ctx, &r.Confinement)
 	driver, err := c.engine.Driver(ctx)
 	if err != nil {
 		return err
 	}
-	spec, done, err := c.spec(ctx, r)
+	spec, done, err := c.spec(ctx, driver.Name(), r)
 	defer func() {
 		if e := done(); e != nil && err == nil {
 			err = e
@@ -102,14 +103,14 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 // spec opens the working root, with the mount points the step needs below it,
 // and describes the step. What it returns is to be called when the step has
 // ended, also after an error.
-func (c *Container) spec(ctx context.Context, r Run) (_ *isolation.Spec, done func() error, err error) {
+func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolation.Spec, done func() error, err error) {
 	done = func() error { return nil }
 	w, err := c.openForRun(ctx)
 	if err != nil {
 		return nil, done, err
 	}
 	o := c.isolationOptions(r)
-	if err := c.engine.joinNetwork(ctx, &o); err != nil {
+	if err := c.engine.joinNetwork(ctx, driver, &o, r.Confinement.HTTPProxy); err != nil {
 		return nil, done, err
 	}
 	err = withRoot(w.Root(), func(root *copier.Root) error { return c.resolveAccount(root, r, &o) })

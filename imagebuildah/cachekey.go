@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/define"
@@ -75,7 +76,11 @@ func addEnv(k *cache.Key, kind string, env []string) {
 // so that a new flag does not void older records. Limits count: a step sees
 // them, as the number of CPUs that make(1) uses.
 func addConfinement(k *cache.Key, r RunOptions) {
-	if r.Network != "" && r.Network != "host" {
+	// By these a step reaches the same outside: one that was built on the
+	// host's network is not built again on a private one.
+	switch r.Network {
+	case "", builder.DefaultNetwork, isolation.NetworkHost, "private", "bridge":
+	default:
 		k.Add("--network", string(r.Network))
 	}
 	addList(k, "--cap-add", r.CapAdd)

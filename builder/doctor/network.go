@@ -59,11 +59,11 @@ func (x *examiner) tun() {
 	case errors.Is(err, errNamespace):
 		x.add(id, name, Lesser, err.Error(), "see network namespaces above")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV):
-		x.add(id, name, Missing, "not there", "as root: modprobe tun; in a container: --device /dev/net/tun (pasta and slirp4netns need it)")
+		x.add(id, name, Neutral, "not there; only for: --network pasta, slirp4netns", "as root: modprobe tun; in a container: --device /dev/net/tun")
 	case errors.Is(err, fs.ErrPermission):
-		x.add(id, name, Missing, fmt.Sprintf("cannot be used: %v", err), "as root: chmod 666 /dev/net/tun; in a container: --device /dev/net/tun (pasta and slirp4netns need it)")
+		x.add(id, name, Neutral, fmt.Sprintf("cannot be used: %v; only for: --network pasta, slirp4netns", err), "as root: chmod 666 /dev/net/tun; in a container: --device /dev/net/tun")
 	default:
-		x.add(id, name, Missing, err.Error(), "")
+		x.add(id, name, Neutral, err.Error()+"; only for: --network pasta, slirp4netns", "")
 	}
 }
 

@@ -73,6 +73,7 @@ type examiner struct {
 	choiceErr error
 	overlay   string // why overlay cannot be mounted; "" when it can
 	scratch   string // why nothing could be tried on the store's file system
+	isolation string // of steps; "" when there is none
 }
 
 func (x *examiner) add(id, name string, s State, text, remedy string) *Finding {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/stratabuild/strata/builder"
-	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/network"
 )
 
@@ -107,6 +106,7 @@ func (x *examiner) useIsolation(ctx context.Context) {
 		defer os.Remove(tmp)
 	}
 	name, note, err := builder.ChosenIsolation(ctx, tmp)
+	x.isolation = name
 	switch {
 	case err != nil:
 		// COPY and ADD need no isolation: such images can still be built.
@@ -121,30 +121,25 @@ func (x *examiner) useIsolation(ctx context.Context) {
 	}
 }
 
-// useNetwork makes a private network, as a build would, and says whether it is
-// what steps get when nobody asks.
+// useNetwork makes a private network, as a build would, and says what steps
+// get when nobody asks.
 func (x *examiner) useNetwork(ctx context.Context) {
 	const id, name = "network", "network"
+	if x.isolation == "chroot" {
+		x.use(id, name, Lesser, "the host's, as is usual with chroot isolation", x.remedyOf("namespaces.network"))
+		return
+	}
 	n, err := network.Open(ctx, network.Options{Mode: network.Mode{Kind: network.Private}, Rootless: x.o.Namespaces.Rootless})
-	kind, why := "", ""
-	if err != nil {
-		why = firstLine(err.Error())
-	} else {
+	var kind string
+	if err == nil {
 		kind = n.Kind()
-		if err := n.Close(); err != nil {
-			why = firstLine(err.Error())
-		}
+		err = n.Close()
 	}
-	switch usual := builder.DefaultNetwork; {
-	case usual == isolation.NetworkHost && kind != "":
-		x.use(id, name, Neutral, "the host's; one of the steps' own ("+kind+") works", "--network private")
-	case usual == isolation.NetworkHost:
-		x.use(id, name, Lesser, "the host's; one of the steps' own does not work: "+why, x.remedyOf("namespaces.network", "network.tun"))
-	case kind != "":
-		x.use(id, name, OK, "the steps' own: "+kind, "")
-	default:
-		x.use(id, name, Lesser, "the host's, because one of the steps' own does not work: "+why, x.remedyOf("namespaces.network", "network.tun"))
+	if err != nil {
+		x.use(id, name, Lesser, "the host's, because one of the steps' own cannot be had: "+firstLine(err.Error()), x.remedyOf("namespaces.network", "network.tun"))
+		return
 	}
+	x.use(id, name, OK, "the steps' own: "+kind, "")
 }
 
 // remedyOf is the remedy of the first of the findings that has one.
