@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/isolation/reaper"
 	"golang.org/x/sys/unix"
 )
 
@@ -113,16 +115,24 @@ func (a *app) scriptEnv(cmd *cobra.Command, s *builder.Script, p *scriptPlan, al
 		scriptVariable+"="+p.name, transactionVariable+"="+s.ID), nil
 }
 
-// runScript runs the script until it and, where strata is process 1, all that
-// it has started have ended.
+// runScript runs the script until it and all that it has started have ended.
 func (a *app) runScript(ctx context.Context, p *scriptPlan, env []string) (status int, err error) {
 	path, err := exec.LookPath(p.argv[0])
 	if err != nil {
 		return 0, notExecuted(p.argv[0], err)
 	}
-	pid, err := syscall.ForkExec(path, p.argv, &syscall.ProcAttr{
-		Env: dedupeEnv(env), Files: []uintptr{a.std.In.Fd(), a.std.Out.Fd(), a.std.Err.Fd()},
-	})
+	attr := &syscall.ProcAttr{Env: dedupeEnv(env), Files: []uintptr{a.std.In.Fd(), a.std.Out.Fd(), a.std.Err.Fd()}}
+	if !a.ownsProcesses() {
+		// No pid namespace ends what is left: it comes to this process, and the
+		// script itself ends with the thread that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return 0, fmt.Errorf("becoming the reaper of the script's processes: %w", err)
+		}
+		attr.Sys = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	}
+	pid, err := syscall.ForkExec(path, p.argv, attr)
 	if err != nil {
 		return 0, notExecuted(p.argv[0], err)
 	}
@@ -130,8 +140,10 @@ func (a *app) runScript(ctx context.Context, p *scriptPlan, env []string) (statu
 	go a.endOnSignal(ctx, pid, ended)
 	status = reapUntil(pid)
 	close(ended)
-	if a.ownsProcesses() {
-		// What the script has left behind would work on its containers.
+	// What the script has left behind would work on its containers.
+	if !a.ownsProcesses() {
+		reaper.EndAll(0)
+	} else {
 		_ = unix.Kill(-1, unix.SIGKILL)
 		for {
 			var ws unix.WaitStatus
