@@ -70,6 +70,10 @@ security: build ## the tests of published weaknesses, races 5000 times (an hour)
 places: build ## the end-to-end scripts in every kind of place; writes docs/places.md (needs root)
 	STRATA_BINARY=$(STRATA) go run ./tests/places -write docs/places.md
 
+.PHONY: vm
+vm: build ## tests on other kernels' arrangements, in an emulated machine: cgroup v2, v1, systemd, AppArmor (needs root)
+	STRATA_BINARY=$(STRATA) tests/vm/run.sh
+
 .PHONY: race
 race: ## the tests beside the code with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...

@@ -35,6 +35,9 @@ type Options struct {
 	// Rootless: the process is in a user namespace of its own; SingleID: one
 	// that maps one id.
 	Rootless, SingleID bool
+	// CgroupManager makes the groups of steps that have limits, one of
+	// cgroup's managers; "" is whoever can.
+	CgroupManager string
 	// OneStep: at most one step will run, so that nothing is started ahead of
 	// the next one.
 	OneStep bool

@@ -162,6 +162,7 @@ func (c *Container) isolationOptions(r Run) isolation.Options {
 		o.Cwd = c.Image.Config.WorkingDir
 	}
 	o.Cwd = path.Clean("/" + o.Cwd)
+	o.Limits.Manager = c.engine.opts.CgroupManager
 	return o
 }
 

@@ -29,7 +29,8 @@ import (
 //	clean                 check that no mount, workspace or temporary file is left
 //	mode FILE OCTAL       check a file's permission bits
 //
-// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun], [binfmt].
+// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun], [binfmt], [limits],
+// [apparmor], [scope].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
 	base := baseimage.Layout(t)
@@ -86,7 +87,7 @@ func setup(e *testscript.Env, binary, base string) error {
 // by trying; programs are testscript's own [exec:NAME].
 func condition(name string) (bool, error) {
 	switch name {
-	case "root", "userns", "overlay", "newuidmap", "runc", "crun", "binfmt":
+	case "root", "userns", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope":
 		return testenv.Named(name)() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)

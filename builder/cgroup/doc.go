@@ -12,6 +12,9 @@
 // have may hold no process itself; where this process's own group does, the
 // step's is made in the nearest group above that lets us.
 //
+// Where this process may make no group at all, as in a login session, systemd
+// is asked over D-Bus for a transient scope that is delegated to us.
+//
 // A group is locked (flock(2)) by the process that made it for as long as
 // that lives. Groups of ours that nobody has locked are what a killed process
 // has left: New removes them.

@@ -39,6 +39,9 @@ const prefix = "strata-step-"
 // New makes a group with limits; nil when l asks for none. A limit that
 // cannot be applied here is an error that wraps define.ErrUnsupported and says
 // what would help.
+//
+// Where this process may make no group, and control groups are of version 2
+// alone, systemd is asked to give it one, as l.Manager allows.
 func New(l Limits) (*Group, error) {
 	if l.IsZero() {
 		return nil, nil
@@ -46,11 +49,33 @@ func New(l Limits) (*Group, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
-	list, err := hierarchies()
-	if err != nil {
-		return nil, fmt.Errorf("control groups of this process: %w", err)
+	var err error
+	if l.Manager != ManagerSystemd {
+		var list []hierarchy
+		if list, err = hierarchies(); err != nil {
+			return nil, fmt.Errorf("control groups of this process: %w", err)
+		}
+		var g *Group
+		g, err = newMaker().group(list, l)
+		if err == nil || l.Manager != ManagerAny || !mayDelegate(list, l.Parent) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EBUSY) {
+			return g, err
+		}
 	}
-	return newMaker().group(list, l)
+	list, cause := delegated(l.Parent)
+	switch {
+	case cause == nil:
+		l.Parent = ""
+		return newMaker().group(list, l)
+	case err == nil:
+		return nil, fmt.Errorf("a control group of systemd's: %w; use --cgroup-manager cgroupfs, or leave the limits away: %w", cause, define.ErrUnsupported)
+	}
+	return nil, fmt.Errorf("%w (and systemd gives us no group: %w)", err, cause)
+}
+
+// mayDelegate reports that systemd could help: it delegates version 2 only,
+// and makes groups in slices only.
+func mayDelegate(list []hierarchy, parent string) bool {
+	return len(list) == 1 && list[0].unified && (parent == "" || strings.HasSuffix(parent, ".slice"))
 }
 
 // maker makes directories; tests give it another mkdir, since what the kernel
@@ -129,6 +154,8 @@ func (m *maker) part(g *Group, h hierarchy, needs []need) error {
 func (n need) refused(err error) error {
 	remedy := "run as root, or leave the limit away"
 	switch {
+	case errors.Is(err, errNoController):
+		remedy = "as root, delegate it: systemctl set-property SLICE.slice for a slice, or Delegate=" + n.controller + " in systemctl edit user@.service"
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
 		remedy = "the value does not suit this host"
 	case errors.Is(err, unix.EBUSY):

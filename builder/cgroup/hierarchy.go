@@ -16,8 +16,11 @@ type hierarchy struct {
 	unified     bool     // version 2
 }
 
-// hierarchies are this process's. It stays where it is.
-var hierarchies = sync.OnceValues(func() ([]hierarchy, error) {
+// hierarchies are this process's. It stays where it is, unless systemd has been
+// asked for a scope (delegated).
+var hierarchies = sync.OnceValues(readHierarchies)
+
+func readHierarchies() ([]hierarchy, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -27,7 +30,7 @@ var hierarchies = sync.OnceValues(func() ([]hierarchy, error) {
 		return nil, err
 	}
 	return parseHierarchies(string(mounts), string(self)), nil
-})
+}
 
 // parseHierarchies reads proc_pid_mountinfo(5) and proc_pid_cgroup(5). The
 // unified hierarchy comes last: a controller of version 1 is nowhere else.

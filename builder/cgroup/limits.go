@@ -32,10 +32,16 @@ type Limits struct {
 	// Parent is the control group in which one is made, below the root of the
 	// hierarchy, or a systemd slice such as build.slice; "" is this process's.
 	Parent string
+	// Manager is who makes the group that the steps' groups are in, one of the
+	// constants; it is no limit itself.
+	Manager string
 }
 
 // IsZero reports that no control group is needed.
-func (l Limits) IsZero() bool { return l == Limits{} }
+func (l Limits) IsZero() bool {
+	l.Manager = ""
+	return l == Limits{}
+}
 
 // Check reports a value that no host could apply; the error wraps
 // define.ErrInvalid.
@@ -54,7 +60,9 @@ func (l Limits) Check() error {
 		return bad("limit of memory and swap", "%d is less than the memory limit, %d: it counts both", l.MemorySwap, l.Memory)
 	case l.CPUShares != 0 && (l.CPUShares < 2 || l.CPUShares > 262144):
 		return bad("CPU shares", "%d: want 2 to 262144", l.CPUShares)
-	case l.CPUQuota < -1 || l.CPUQuota == 0 && l.CPUPeriod != 0 || l.CPUQuota > 0 && l.CPUQuota < 1000:
+	case l.CPUPeriod != 0 && l.CPUQuota == 0:
+		return bad("CPU period", "%d: needs a CPU quota beside it", l.CPUPeriod)
+	case l.CPUQuota < -1 || l.CPUQuota > 0 && l.CPUQuota < 1000:
 		return bad("CPU quota", "%d: want 1000 microseconds or more, or -1 for no limit", l.CPUQuota)
 	case l.CPUPeriod != 0 && (l.CPUPeriod < 1000 || l.CPUPeriod > 1000000):
 		return bad("CPU period", "%d: want 1000 to 1000000 microseconds", l.CPUPeriod)
@@ -66,6 +74,9 @@ func (l Limits) Check() error {
 	}
 	if err := checkSet(l.CPUSetMems); err != nil {
 		return bad("set of memory nodes", "%q: %v", l.CPUSetMems, err)
+	}
+	if err := CheckManager(l.Manager); err != nil {
+		return err
 	}
 	return checkParent(l.Parent)
 }

@@ -71,6 +71,9 @@ func (m *maker) make(h hierarchy, at string, wanted []string) (*part, error) {
 	return nil, fmt.Errorf("%s: is removed whenever it is made", dir)
 }
 
+// errNoController: what is delegated lacks a controller.
+var errNoController = errors.New("it is not delegated")
+
 // enable gives the groups below dir the controllers.
 func enable(dir string, wanted []string) error {
 	if len(wanted) == 0 {
@@ -96,7 +99,7 @@ func enable(dir string, wanted []string) error {
 	}
 	for _, c := range missing {
 		if !slices.Contains(strings.Fields(string(b)), c[1:]) {
-			return fmt.Errorf("the control group %s has no controller %s", dir, c[1:])
+			return fmt.Errorf("the control group %s has no controller %s: %w", dir, c[1:], errNoController)
 		}
 	}
 	return write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(missing, " "))

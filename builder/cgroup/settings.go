@@ -31,6 +31,11 @@ func (l Limits) needs() []need {
 	}
 	if l.CPUSetCPUs != "" || l.CPUSetMems != "" {
 		n := need{controller: "cpuset", what: "set of CPUs"}
+		if l.CPUSetCPUs == "" {
+			n.what = "set of memory nodes"
+		} else if l.CPUSetMems != "" {
+			n.what = "set of CPUs or memory nodes"
+		}
 		for _, s := range []setting{{file: "cpuset.cpus", value: l.CPUSetCPUs}, {file: "cpuset.mems", value: l.CPUSetMems}} {
 			if s.value != "" {
 				n.old, n.new = append(n.old, s), append(n.new, s)

@@ -30,9 +30,13 @@ func (a *app) enter(runsSteps bool) error {
 // openEngine opens the store and what goes with it, until the command ends.
 // Enter has been called.
 func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engine, error) {
+	if err := a.startProfiles(); err != nil {
+		return nil, err
+	}
 	a.global.registries.apply(&o.Transport)
 	o.Rootless, o.SingleID = a.namespaces.Rootless, a.namespaces.SingleID
 	o.Store.SingleID, o.PID = o.SingleID, a.namespaces.Front
+	o.CgroupManager = a.global.cgroupManager
 	for _, n := range a.namespaces.Notes {
 		define.Emit(o.Listener, define.Event{Kind: define.EventNote, Text: n})
 	}

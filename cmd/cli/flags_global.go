@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -21,7 +22,11 @@ type globalFlags struct {
 	debug         bool
 	imageStore    string
 	transient     bool
+	cgroupManager string
 	registries    registriesFlags
+	mountsFile    string
+
+	cpuProfile, memoryProfile string
 }
 
 var logLevels = []string{"trace", "debug", "info", "warn", "error", "fatal", "panic"}
@@ -35,11 +40,16 @@ func (g *globalFlags) add(root *cobra.Command) {
 	fs.StringVar(&g.logLevel, "log-level", "warn", "log at this `level`: "+strings.Join(logLevels, ", "))
 	fs.StringVar(&g.imageStore, "imagestore", "", "keep images below this `directory`, apart from the containers")
 	fs.BoolVar(&g.transient, "transient-store", false, "keep what is known of containers in the volatile state, which the next start of the machine empties")
+	fs.StringVar(&g.cgroupManager, "cgroup-manager", "", "who makes the control groups of RUN steps with limits: cgroupfs (strata itself) or systemd (a scope is asked of it); give the `manager` (default: cgroupfs, and systemd where that is not allowed)")
 	g.registries.add(fs)
+	fs.StringVar(&g.mountsFile, "default-mounts-file", "", "show the host's directories that the lines SOURCE:TARGET of this `file` name to steps, which can change their own copy only (default: mounts.conf of the user, else the machine's)")
+	fs.StringVar(&g.cpuProfile, "cpu-profile", "", "write a profile of the processor time that strata itself uses to this `file`, for go tool pprof")
+	fs.StringVar(&g.memoryProfile, "memory-profile", "", "write a profile of the memory that strata itself uses at the end to this `file`, for go tool pprof")
 	_ = root.MarkPersistentFlagDirname("imagestore")
 	fs.BoolVar(&g.debug, "debug", false, "the same as --log-level debug")
 	_ = fs.MarkHidden("debug")
 	_ = root.RegisterFlagCompletionFunc("log-level", fixedValues(logLevels...))
+	_ = root.RegisterFlagCompletionFunc("cgroup-manager", fixedValues("cgroupfs", "systemd"))
 	_ = root.RegisterFlagCompletionFunc("storage-driver", fixedValues("overlay", "vfs"))
 }
 
@@ -59,7 +69,10 @@ func (a *app) applyGlobal() error {
 	if g.debug {
 		level = max(level, logrus.DebugLevel)
 	}
-	if err := g.registries.check(); err != nil {
+	if !slices.Contains([]string{"", "cgroupfs", "systemd"}, g.cgroupManager) {
+		return fmt.Errorf("--cgroup-manager %q: want cgroupfs or systemd: %w", g.cgroupManager, define.ErrInvalid)
+	}
+	if err := g.registries.check(a.getenv); err != nil {
 		return err
 	}
 	for _, o := range g.driverOptions {

@@ -26,7 +26,7 @@ func Require(t testing.TB, conditions ...Condition) {
 }
 
 // Named returns the condition that scripts call by that name: root, userns,
-// overlay, newuidmap, or the name of a program.
+// overlay, newuidmap, binfmt, limits, apparmor, scope, or the name of a program.
 func Named(name string) Condition {
 	switch name {
 	case "root":
@@ -39,6 +39,12 @@ func Named(name string) Condition {
 		return Newuidmap
 	case "binfmt":
 		return Binfmt
+	case "limits":
+		return Limits
+	case "apparmor":
+		return AppArmor
+	case "scope":
+		return Scope
 	case "runc", "crun":
 		return Runtime(name)
 	}

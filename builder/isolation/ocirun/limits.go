@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/stratabuild/strata/builder/cgroup"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/define"
 )
@@ -86,6 +87,10 @@ func (r *oci) checkWishes(s *isolation.Spec) error {
 	if s.KeepGroups && r.family() != "crun" {
 		return fmt.Errorf("supplementary groups of this process (keep-groups): the OCI runtime %s cannot keep them, crun can: %w",
 			r.name(), define.ErrUnsupported)
+	}
+	if !s.Limits.IsZero() && s.Limits.Manager == cgroup.ManagerSystemd {
+		return fmt.Errorf("limits of the step: the OCI runtime makes its control group itself; "+
+			"use --isolation embedded with --cgroup-manager systemd: %w", define.ErrUnsupported)
 	}
 	if !s.Limits.IsZero() && r.family() == "crun" && hybrid() {
 		return fmt.Errorf("limits of the step: crun applies none on a host with both versions of control groups; "+

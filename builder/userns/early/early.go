@@ -167,7 +167,7 @@ func command(args []string) string {
 // takesValue reports the global flags whose value is the next argument.
 func takesValue(flag string) bool {
 	switch flag {
-	case "--root", "--runroot", "--storage-driver", "--storage-opt", "--log-level":
+	case "--root", "--runroot", "--storage-driver", "--storage-opt", "--log-level", "--cgroup-manager":
 		return true
 	}
 	return false
