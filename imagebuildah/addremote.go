@@ -84,7 +84,7 @@ func parseGitSource(text string) (*buildcontext.GitURL, error) {
 func (s *stage) gitParts(ctx context.Context, t *transfer, k *cache.Key) error {
 	for _, g := range t.git {
 		if g.repo == nil {
-			repo, err := buildcontext.CheckOut(ctx, g.url, buildcontext.GitOptions{TempDir: s.b.opts.Context.TempDir, KeepGitDir: g.keep})
+			repo, err := buildcontext.CheckOut(ctx, g.url, buildcontext.GitOptions{TempDir: s.b.opts.Context.TempDir, KeepGitDir: g.keep, Secrets: s.b.secret})
 			if err != nil {
 				return err
 			}

@@ -96,7 +96,7 @@ func (s *stage) knowURL(ctx context.Context, t *transfer, u *urlSource) error {
 			known = urlRecord{}
 		}
 	}
-	d, err := buildcontext.DownloadChanged(ctx, u.url, s.b.opts.Context.TempDir, maxDownload, known.State)
+	d, err := buildcontext.Download(ctx, u.url, s.b.downloads(known.State))
 	if err != nil {
 		return err
 	}
@@ -116,12 +116,16 @@ func (s *stage) knowURL(ctx context.Context, t *transfer, u *urlSource) error {
 	return c.Save(ctx, slot, urlKey(u.url), cache.Result{Created: time.Now().UTC(), Note: string(note)})
 }
 
+func (b *build) downloads(seen buildcontext.Validator) buildcontext.DownloadOptions {
+	return buildcontext.DownloadOptions{TempDir: b.opts.Context.TempDir, MaxBytes: maxDownload, Seen: seen, Secrets: b.secret}
+}
+
 // fetched gives the downloads as files. What no key has needed is fetched now.
 func (s *stage) fetched(ctx context.Context, t *transfer) ([]builder.AddFile, error) {
 	files := make([]builder.AddFile, 0, len(t.urls))
 	for _, u := range t.sourcesByURL() {
 		if u.file == nil {
-			d, err := buildcontext.Download(ctx, u.url, s.b.opts.Context.TempDir, maxDownload)
+			d, err := buildcontext.Download(ctx, u.url, s.b.downloads(buildcontext.Validator{}))
 			if err != nil {
 				return nil, err
 			}

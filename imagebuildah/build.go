@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,7 +89,7 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	if err := replaceBase(file, o.From); err != nil {
 		return nil, err
 	}
-	r := &run{engine: e, context: bc, contexts: contexts, file: file, remote: newRemoteCache(e, &o)}
+	r.context, r.contexts, r.file, r.remote = bc, contexts, file, newRemoteCache(e, &o)
 	r.checkStageNames(o.NoCacheStages)
 	builds, err := r.planBuilds(ctx, o)
 	if err != nil {
@@ -157,6 +158,9 @@ func (b *build) plan() error {
 	b.global = expand.NewGlobal(b.opts.BuildArgs, b.opts.platform(), define.HostPlatform(), name)
 	b.global.SetEscape(b.file.Escape)
 	for _, in := range b.file.Args {
+	if err := checkCompat(o); err != nil {
+		return err
+	}
 		if err := b.global.DeclareAll(in); err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func CheckBuildContext(name, value string) error {
 // namedContext is a further context, opened when something first wants it.
 type namedContext struct {
 	name, value string
-	tempDir     string
+	options     buildcontext.Options // the main context's
 
 	once  sync.Once
 	files *buildcontext.Context
@@ -69,7 +69,7 @@ type namedContexts map[string]*namedContext
 func newNamedContexts(o *Options) namedContexts {
 	n := make(namedContexts, len(o.BuildContexts))
 	for name, value := range o.BuildContexts {
-		n[familiarName(name)] = &namedContext{name: name, value: value, tempDir: o.Context.TempDir}
+		n[familiarName(name)] = &namedContext{name: name, value: value, options: o.Context}
 	}
 	return n
 }
@@ -170,7 +170,8 @@ func ociLayout(text string) (string, error) {
 // open opens a context of files, once.
 func (c *namedContext) open(ctx context.Context) (*buildcontext.Context, error) {
 	c.once.Do(func() {
-		c.files, c.err = buildcontext.Open(ctx, buildcontext.Options{Location: c.value, TempDir: c.tempDir, NoBuildFile: true})
+		c.files, c.err = buildcontext.Open(ctx, buildcontext.Options{Location: c.value, TempDir: c.options.TempDir, Secrets: c.options.Secrets,
+			KeepGitDir: c.options.KeepGitDir, NoBuildFile: true})
 		if c.err != nil {
 			c.err = fmt.Errorf("--build-context %s: %w", c.name, c.err)
 		}

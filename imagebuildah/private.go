@@ -61,12 +61,16 @@ func checkPrivate(o *Options) error {
 // secret gives a secret's content; ok is false when the build has none of the
 // id.
 func (b *build) secret(id string) (value []byte, ok bool, err error) {
-	b.private.mu.Lock()
-	defer b.private.mu.Unlock()
-	if v, ok := b.private.secrets[id]; ok {
+	return b.private.secret(b.opts.Secrets, id)
+}
+
+func (p *private) secret(list []Secret, id string) (value []byte, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v, ok := p.secrets[id]; ok {
 		return v, true, nil
 	}
-	for _, s := range b.opts.Secrets {
+	for _, s := range list {
 		if s.ID != id {
 			continue
 		}
@@ -79,10 +83,10 @@ func (b *build) secret(id string) (value []byte, ok bool, err error) {
 		if len(v) > MaxSecret {
 			return nil, false, fmt.Errorf("secret %q: larger than %d bytes: %w", id, MaxSecret, define.ErrInvalid)
 		}
-		if b.private.secrets == nil {
-			b.private.secrets = map[string][]byte{}
+		if p.secrets == nil {
+			p.secrets = map[string][]byte{}
 		}
-		b.private.secrets[id] = v
+		p.secrets[id] = v
 		return v, true, nil
 	}
 	return nil, false, nil

@@ -143,6 +143,11 @@ func (s *stage) from(ctx context.Context) error {
 	if c, ok := s.b.contexts.find(s.def.Name); ok {
 		return s.fromContext(ctx, c)
 	}
+	if i, ok := s.b.file.StageByName(s.def.After, s.def.Index); ok {
+		if _, err := s.b.wait(ctx, i); err != nil {
+			return err
+		}
+	}
 	base, err := s.b.global.Expand(s.def.Base)
 	if err != nil {
 		return err

@@ -166,7 +166,7 @@ func (c *Context) readBuildFile(ctx context.Context, o *Options, name string, fo
 		content, err := readLimited(contextReader{ctx, o.Stdin}, "standard input")
 		return BuildFile{Name: "stdin", Content: content}, err
 	case isHTTP(name):
-		body, _, err := fetch(ctx, name, MaxBuildFile)
+		body, _, err := fetch(ctx, name, request{limit: MaxBuildFile, secrets: o.Secrets})
 		if err != nil {
 			return BuildFile{}, err
 		}

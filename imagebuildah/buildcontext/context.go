@@ -51,6 +51,8 @@ type Options struct {
 	CPPFlags []string
 	// KeepGitDir leaves .git in a context from a git repository.
 	KeepGitDir bool
+	// Secrets may hold what servers ask for.
+	Secrets Secrets
 	// MaxDownload, MaxBytes and MaxMembers bound a downloaded context, what
 	// an archive unpacks to, and its members; zero is the default of the name.
 	MaxDownload, MaxBytes, MaxMembers int64

@@ -363,7 +363,7 @@ func TestDownload(t *testing.T) {
 	temp := t.TempDir()
 	ctx := context.Background()
 	for path, name := range map[string]string{"/a/file.txt?q=1": "file.txt", "/": "", "": "", "/a/": "", "/a/..": "", "/a%2Fb": "b"} {
-		d, err := Download(ctx, server.URL+path, temp, 100)
+		d, err := Download(ctx, server.URL+path, DownloadOptions{TempDir: temp, MaxBytes: 100})
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -380,18 +380,18 @@ func TestDownload(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := Download(ctx, server.URL+"/x", temp, 4); !errors.Is(err, define.ErrInvalid) {
+	if _, err := Download(ctx, server.URL+"/x", DownloadOptions{TempDir: temp, MaxBytes: 4}); !errors.Is(err, define.ErrInvalid) {
 		t.Errorf("too large: %v", err)
 	}
-	if _, err := Download(ctx, server.URL+"/short", temp, 0); err == nil {
+	if _, err := Download(ctx, server.URL+"/short", DownloadOptions{TempDir: temp}); err == nil {
 		t.Error("a short body is accepted")
 	}
-	if _, err := Download(ctx, "ftp://host/x", temp, 0); !errors.Is(err, define.ErrInvalid) {
+	if _, err := Download(ctx, "ftp://host/x", DownloadOptions{TempDir: temp}); !errors.Is(err, define.ErrInvalid) {
 		t.Errorf("ftp: %v", err)
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := Download(canceled, server.URL+"/x", temp, 0); !errors.Is(err, context.Canceled) {
+	if _, err := Download(canceled, server.URL+"/x", DownloadOptions{TempDir: temp}); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }

@@ -29,6 +29,8 @@ type GitOptions struct {
 	// MaxBytes and MaxMembers bound what the file system loses to the
 	// repository; zero is the default of the name.
 	MaxBytes, MaxMembers int64
+	// Secrets may hold what the server asks for.
+	Secrets Secrets
 }
 
 // Repository is a checked out repository.
@@ -136,6 +138,9 @@ func (g *gitRun) prepare(ctx context.Context) error {
 		if err := g.storeCredentials(u); err != nil {
 			return err
 		}
+	}
+	if err := g.authorize(); err != nil {
+		return err
 	}
 	if g.url.local && !strings.Contains(g.url.Remote, "://") {
 		abs, err := filepath.Abs(g.url.Remote)
@@ -326,7 +331,7 @@ func (c *Context) openGit(ctx context.Context, o *Options) error {
 		return err
 	}
 	c.Name = g.Display()
-	r, err := CheckOut(ctx, g, GitOptions{TempDir: o.TempDir, KeepGitDir: o.KeepGitDir, MaxBytes: o.MaxBytes, MaxMembers: o.MaxMembers})
+	r, err := CheckOut(ctx, g, GitOptions{TempDir: o.TempDir, KeepGitDir: o.KeepGitDir, MaxBytes: o.MaxBytes, MaxMembers: o.MaxMembers, Secrets: o.Secrets})
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type gitRun struct {
 	options            GitOptions
 	credentials        string // file, "" without
 	credentialHost     string
+	config             string // file with a header, "" without
+	secret             string // the header
 }
 
 // findGit looks for the host's git; relative elements of PATH do not count.
@@ -57,7 +59,10 @@ var passed = []string{
 // environment is all that git sees: none of the user's or system's
 // configuration, no prompts, and only the transports that are wanted.
 func (g *gitRun) environment() []string {
-	protocols := "http:https:ssh:git"
+	protocols, config := "http:https:ssh:git", "/dev/null"
+	if g.config != "" {
+		config = g.config
+	}
 	if g.url.local {
 		protocols = "file"
 	}
@@ -66,7 +71,7 @@ func (g *gitRun) environment() []string {
 		"HOME=" + filepath.Join(g.temp, "home"),
 		"XDG_CONFIG_HOME=" + filepath.Join(g.temp, "home"),
 		"LC_ALL=C", "LANGUAGE=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_GLOBAL=" + config, "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GIT_PAGER=cat", "GIT_EDITOR=false", "GIT_OPTIONAL_LOCKS=0",
 		"GIT_LFS_SKIP_SMUDGE=1", "GIT_ALLOW_PROTOCOL=" + protocols, "GIT_PROTOCOL_FROM_USER=0",
 		"GIT_CEILING_DIRECTORIES=" + g.temp,
@@ -214,8 +219,11 @@ func (g *gitRun) explain(command, messages string, err error) string {
 			best = strings.ReplaceAll(best, n, "xxxxx")
 		}
 	}
+	if g.secret != "" {
+		best = strings.ReplaceAll(best, g.secret, "xxxxx")
+	}
 	if strings.Contains(best, "terminal prompts disabled") || strings.Contains(best, "could not read Username") {
-		return "it does not exist, or wants credentials; put them in the URL as https://user:token@host/path.git"
+		return "it does not exist, or wants credentials; give them with --secret id=GIT_AUTH_TOKEN.HOST, or for the context in the URL as https://user:token@host/path.git"
 	}
 	return "git " + command + ": " + oneLine(best)
 }

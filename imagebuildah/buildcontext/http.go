@@ -65,7 +65,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // openURL fetches a context from an http(s) URL.
 func (c *Context) openURL(ctx context.Context, o *Options) ([]byte, error) {
 	c.Name = displayURL(o.Location)
-	body, _, err := fetch(ctx, o.Location, o.MaxDownload)
+	body, _, err := fetch(ctx, o.Location, request{limit: o.MaxDownload, secrets: o.Secrets})
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,16 @@ func (c *Context) openURL(ctx context.Context, o *Options) ([]byte, error) {
 	return c.unpack(ctx, o, body)
 }
 
-// Download fetches a URL for ADD into a temporary file (removed when it is
-// closed): at most maxBytes (0: no limit), times from the response, the name
-// from the URL. A missing object is a define.ErrNotFound.
-func Download(ctx context.Context, url, tempDir string, maxBytes int64) (*Downloaded, error) {
-	return DownloadChanged(ctx, url, tempDir, maxBytes, Validator{})
+// DownloadOptions says how Download fetches.
+type DownloadOptions struct {
+	// TempDir is where the file is kept; "": TMPDIR, else /var/tmp.
+	TempDir string
+	// MaxBytes bounds it; 0: no limit.
+	MaxBytes int64
+	// Seen is a state of it that need not be fetched again.
+	Seen Validator
+	// Secrets may hold what the server asks for.
+	Secrets Secrets
 }
 
 // Validator tells one state of what a URL names from another (RFC 9110,
@@ -88,16 +93,18 @@ type Validator struct {
 	LastModified string `json:"lastModified,omitempty"`
 }
 
-// DownloadChanged is Download of what is no longer in the state that was seen
-// before; it returns nil when the server says that it still is.
-func DownloadChanged(ctx context.Context, url, tempDir string, maxBytes int64, seen Validator) (*Downloaded, error) {
+// Download fetches a URL for ADD into a temporary file (removed when it is
+// closed): times from the response, the name from the URL. It returns nil when
+// the server says that the state is still the one that was seen. A missing
+// object is a define.ErrNotFound.
+func Download(ctx context.Context, url string, o DownloadOptions) (*Downloaded, error) {
 	header := http.Header{}
-	if seen.ETag != "" {
-		header.Set("If-None-Match", seen.ETag)
-	} else if seen.LastModified != "" {
-		header.Set("If-Modified-Since", seen.LastModified)
+	if o.Seen.ETag != "" {
+		header.Set("If-None-Match", o.Seen.ETag)
+	} else if o.Seen.LastModified != "" {
+		header.Set("If-Modified-Since", o.Seen.LastModified)
 	}
-	body, response, err := fetchWith(ctx, url, maxBytes, header)
+	body, response, err := fetch(ctx, url, request{limit: o.MaxBytes, header: header, secrets: o.Secrets})
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,7 @@ func DownloadChanged(ctx context.Context, url, tempDir string, maxBytes int64, s
 	if response.StatusCode == http.StatusNotModified {
 		return nil, nil //nolint:nilnil // nothing has changed
 	}
-	file, err := unnamedFile(tempDir)
+	file, err := unnamedFile(o.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +166,7 @@ type Downloaded struct {
 	Size    int64
 	ModTime string // RFC 3339, "" when unknown
 	Digest  string // sha256:...
-	// State is what DownloadChanged takes; zero when the server tells none.
+	// State is what DownloadOptions.Seen takes; zero when the server tells none.
 	State Validator
 }
 
@@ -174,23 +181,30 @@ func urlNameOf(raw string) string {
 	return urlName(u)
 }
 
-// fetch starts a GET. Reading the body fails after limit bytes (0: none),
-// when nothing arrives for a minute, and when ctx ends. Closing it is the
-// caller's. Faults that pass by are tried again.
-func fetch(ctx context.Context, raw string, limit int64) (io.ReadCloser, *http.Response, error) {
-	return fetchWith(ctx, raw, limit, nil)
+// request is what a fetch needs beside the URL.
+type request struct {
+	limit int64 // of the body in bytes; 0: none
+	// header makes the request conditional: with some, a response may have the
+	// status 304 and no body.
+	header        http.Header
+	secrets       Secrets
+	authorization string // found in secrets
 }
 
-// fetchWith is fetch with further header fields. With some, a response may
-// have the status 304 and no body.
-func fetchWith(ctx context.Context, raw string, limit int64, header http.Header) (io.ReadCloser, *http.Response, error) {
+// fetch starts a GET. Reading the body fails after limit bytes, when nothing
+// arrives for a minute, and when ctx ends. Closing it is the caller's. Faults
+// that pass by are tried again.
+func fetch(ctx context.Context, raw string, r request) (io.ReadCloser, *http.Response, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, nil, fmt.Errorf("%s: not an http or https URL: %w", displayURL(raw), define.ErrInvalid)
 	}
 	u.Fragment = ""
+	if r.authorization, err = r.secrets.forHTTP(u); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", displayURL(raw), err)
+	}
 	for n := 1; ; n++ {
-		body, response, wait, err := fetchOnce(ctx, u, limit, header)
+		body, response, wait, err := fetchOnce(ctx, u, r)
 		if err == nil {
 			return body, response, nil
 		}
@@ -207,7 +221,7 @@ func fetchWith(ctx context.Context, raw string, limit int64, header http.Header)
 }
 
 // fetchOnce makes one attempt; wait is below zero when another is useless.
-func fetchOnce(ctx context.Context, u *url.URL, limit int64, header http.Header) (_ io.ReadCloser, _ *http.Response, wait time.Duration, err error) {
+func fetchOnce(ctx context.Context, u *url.URL, r request) (_ io.ReadCloser, _ *http.Response, wait time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -216,8 +230,11 @@ func fetchOnce(ctx context.Context, u *url.URL, limit int64, header http.Header)
 	}
 	request.Header.Set("User-Agent", "strata")
 	request.Header.Set("Accept-Encoding", "identity")
-	for name, values := range header {
+	for name, values := range r.header {
 		request.Header[name] = values
+	}
+	if r.authorization != "" {
+		request.Header.Set("Authorization", r.authorization)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -236,18 +253,18 @@ func fetchOnce(ctx context.Context, u *url.URL, limit int64, header http.Header)
 		}
 		return nil, nil, -1, err
 	}
-	unchanged := response.StatusCode == http.StatusNotModified && len(header) > 0
+	unchanged := response.StatusCode == http.StatusNotModified && len(r.header) > 0
 	if response.StatusCode != http.StatusOK && !unchanged {
 		defer cancel(nil)
 		defer response.Body.Close()
 		wait, err := statusError(response)
 		return nil, nil, wait, err
 	}
-	if limit > 0 && response.ContentLength > limit {
+	if r.limit > 0 && response.ContentLength > r.limit {
 		cancel(nil)
-		return nil, nil, -1, errors.Join(tooLarge(limit), response.Body.Close())
+		return nil, nil, -1, errors.Join(tooLarge(r.limit), response.Body.Close())
 	}
-	body := &body{ReadCloser: response.Body, left: limit, limit: limit, cancel: cancel}
+	body := &body{ReadCloser: response.Body, left: r.limit, limit: r.limit, cancel: cancel}
 	body.timer = time.AfterFunc(stallTimeout, func() { cancel(errStalled) })
 	body.cause = func() error { return context.Cause(ctx) }
 	return body, response, 0, nil
@@ -261,7 +278,7 @@ func statusError(r *http.Response) (wait time.Duration, err error) {
 	case http.StatusNotFound, http.StatusGone:
 		return -1, fmt.Errorf("%w: %w", err, define.ErrNotFound)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return -1, fmt.Errorf("%w; the URL wants credentials that it was not given, or refuses them", err)
+		return -1, fmt.Errorf("%w; the URL wants credentials that it was not given (--secret id=HTTP_AUTH_TOKEN_%s), or refuses them", err, r.Request.URL.Hostname())
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		if s, e := strconv.Atoi(r.Header.Get("Retry-After")); e == nil && s > 0 {
 			if wait = time.Duration(min(s, 3600)) * time.Second; wait > maxRetryAfter {

@@ -57,6 +57,9 @@ type Stage struct {
 	Name     string // AS, lower case; "" when unnamed
 	Base     string // unexpanded
 	Platform string // unexpanded, --platform
+	// After is the earlier stage that must have ended before this one begins
+	// (--after of buildah), "" for none.
+	After string
 	// Doc is the comment above FROM that begins with the stage's name,
 	// without that.
 	Doc  string

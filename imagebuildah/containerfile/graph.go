@@ -112,6 +112,9 @@ func (f *File) deps(g *Graph, i int, expand func(string) (string, error)) ([]int
 			g.BaseStage[i] = d
 		}
 	}
+	if d, ok := f.StageByName(s.After, i); ok {
+		found[d] = true
+	}
 	for _, ins := range s.Instructions {
 		for _, from := range sources(ins) {
 			if f.contexts[strings.ToLower(from)] {

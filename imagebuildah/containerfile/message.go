@@ -17,7 +17,7 @@ import (
 var flags = map[string][]string{
 	"ADD":         {"chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"},
 	"COPY":        {"chown", "from", "chmod", "link", "exclude", "parents"},
-	"FROM":        {"platform"},
+	"FROM":        {"platform", "after"},
 	"RUN":         {"mount", "network", "security", "device"},
 	"HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
 }

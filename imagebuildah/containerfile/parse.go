@@ -159,7 +159,7 @@ func typed(node *parser.Node, lint *linter.Linter) (any, error) {
 		if lint == nil {
 			lint = linter.New(&linter.Config{})
 		}
-		return instructions.ParseInstructionWithLinter(withoutOwnMountKeys(node), lint)
+		return instructions.ParseInstructionWithLinter(withoutAfter(withoutOwnMountKeys(node)), lint)
 	})
 }
 
@@ -214,8 +214,11 @@ func (b *fileBuilder) addStage(ins Instruction, s *instructions.Stage) error {
 		f.names[name] = append(f.names[name], len(f.Stages))
 	}
 	f.Stages = append(f.Stages, Stage{
-		Index: len(f.Stages), Name: name, Base: s.BaseName, Platform: s.Platform, Doc: s.DocComment, From: ins,
+		Index: len(f.Stages), Name: name, Base: s.BaseName, Platform: s.Platform, After: after(ins.node), Doc: s.DocComment, From: ins,
 	})
+	if err := f.checkAfter(&f.Stages[len(f.Stages)-1]); err != nil {
+		return err
+	}
 	return checkFrom(ins, s)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -267,6 +268,30 @@ func BenchmarkStages(b *testing.B) {
 		}
 		if _, err := f.Graph("", nil); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Row "FROM | --after".
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	f, err := Parse("f", []byte("FROM x AS a\nFROM x AS b\nFROM x AS c\nFROM --after=a --platform=linux/amd64 --after=B y\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := f.Graph("", nil)
+	if err != nil || f.Stages[3].After != "B" || f.Stages[3].Platform != "linux/amd64" || !slices.Equal(g.Needed, []int{1, 3}) || !slices.Equal(g.Deps[3], []int{1}) {
+		t.Errorf("%+v, %v", g, err)
+	}
+	for text, want := range map[string]string{
+		"FROM x AS early\nFROM --after=earl x": "f:2: FROM: --after=earl is no earlier stage; did you mean early?",
+		"FROM --after=a x AS a":                "f:1: FROM: --after=a is no earlier stage",
+		"FROM --after=1 x\nFROM x":             "f:1: FROM: --after=1 is no earlier stage",
+		"FROM --after= x":                      "f:1: FROM: --after=\"\" is no earlier stage",
+		"FROM --after x":                       "f:1: FROM: ",
+	} {
+		if _, err := Parse("f", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
