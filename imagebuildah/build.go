@@ -72,6 +72,12 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 	if err := checkOptions(&o); err != nil {
 		return nil, err
 	}
+	r := &run{engine: e}
+	o.Context.Secrets = func(id string) ([]byte, bool, error) { return r.private.secret(o.Secrets, id) }
+	if keep := o.BuildArgs["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]; keep != "" {
+		// As BuildKit reads it: what is no truth value says nothing.
+		o.Context.KeepGitDir, _ = strconv.ParseBool(keep)
+	}
 	bc, err := buildcontext.Open(ctx, o.Context)
 	if err != nil {
 		return nil, err
