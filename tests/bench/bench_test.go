@@ -102,7 +102,7 @@ func TestPrint(t *testing.T) {
 		Machine: "m", Runs: 3, Versions: map[string]string{"strata": "1", "buildah": "2", "yardstick": "3"},
 		Results: []result{
 			{Row: "a", Tool: "strata", Median: 0.5, RSS: 40 << 20, CPU: 0.25}, {Row: "a", Tool: "buildah", Median: 5, RSS: 1536 << 10},
-			{Row: "longer", Tool: "strata", Median: 0.25, RSS: 3 << 20}, {Row: "longer", Tool: "yardstick", Median: 0.125},
+			{Row: "longer", Tool: "strata", Median: 0.25, RSS: 3 << 20}, {Row: "longer", Tool: "yardstick", Median: 0.125, RSS: 1 << 18},
 		},
 		tools: []string{"strata", "buildah", "yardstick"},
 	}
@@ -128,8 +128,8 @@ func TestFlags(t *testing.T) {
 	if err := bench(context.Background(), options{runs: 0}); err == nil {
 		t.Error("no runs")
 	}
-	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"docker"}, dir: t.TempDir(), scale: small}
-	if err := bench(context.Background(), o); err == nil || !strings.Contains(err.Error(), "docker") {
+	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"bazel"}, dir: t.TempDir(), scale: small}
+	if err := bench(context.Background(), o); err == nil || !strings.Contains(err.Error(), "bazel") {
 		t.Errorf("%v", err)
 	}
 }
@@ -181,5 +181,42 @@ func TestFillStore(t *testing.T) {
 	out, err := output(t.Context(), b.call(dir, "images", "-n"))
 	if err != nil || strings.Count(out, "localhost/filled") != 3 {
 		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func TestTotalCalls(t *testing.T) {
+	t.Parallel()
+	const table = `% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 60.00    0.001500         960      1036        63 futex
+ 40.00    0.001000          20        64           read
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.002500                  1100        63 total
+`
+	if n, err := totalCalls(table); err != nil || n != 1100 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := totalCalls("strace: exec failed\n"); err == nil {
+		t.Error("nothing was counted")
+	}
+}
+
+// What builders with daemons are called with.
+func TestBuildArgs(t *testing.T) {
+	t.Parallel()
+	p := place{context: "/c", n: 7}
+	for _, tt := range []struct {
+		row  row
+		want string
+	}{
+		{row{}, "--no-cache -t localhost/bench /c"},
+		{row{cached: true}, "-t localhost/bench /c"},
+		{row{args: []string{"build", "--build-arg", "N=$N", "$CONTEXT"}}, "--build-arg N=7 /c"},
+		{row{args: []string{"images"}}, ""},
+		{row{timed: "B from x"}, ""},
+	} {
+		if args, _ := buildArgs(tt.row, p); strings.Join(args, " ") != tt.want {
+			t.Errorf("%+v: %q", tt.row, args)
+		}
 	}
 }

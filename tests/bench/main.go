@@ -2,7 +2,7 @@
 // a shell script that does by hand the least that such a build needs.
 //
 //	go run ./tests/bench [-runs N] [-only REGEXP] [-tools LIST] [-json FILE]
-//	                     [-strata PATH] [-dir DIR] [-disk GIB] [-list]
+//	                     [-strata PATH] [-dir DIR] [-disk GIB] [-calls=false] [-list]
 //	go run ./tests/bench -compare OLD.json NEW.json
 //
 // All tools get the same Containerfile, context and base image, each has a
@@ -10,8 +10,9 @@
 // is dropped, file systems are synced before each. The table holds medians of
 // wall time of whole processes, and the largest resident set that one process
 // of the tool had (wait4(2); below 8 MiB it shows bench's own), processor
-// time, and what went to the disk where bench has a disk of its own. FILE gets
-// every run.
+// time, system calls (of one more run, under strace), and what went to the disk
+// where bench has a disk of its own. FILE gets every run. Of the tools with a
+// daemon (docker, buildctl) time and disk are told.
 //
 // DIR must have some 16 GiB free. ext4 needs a millisecond and more to make a
 // file in places where many files were deleted in the last five minutes
@@ -46,6 +47,7 @@ type options struct {
 	strata string
 	dir    string
 	disk   int // GiB
+	calls  bool
 	scale  scale
 }
 
@@ -56,11 +58,12 @@ func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 5, "timed runs of each row and tool")
 	only := flag.String("only", "", "rows to run, as a regular expression over their names")
-	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time, of strata, buildah, podman, yardstick")
+	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time, of strata, buildah, podman, docker, buildctl (which "+buildctlVariable+" names), yardstick")
 	flag.StringVar(&o.json, "json", "", "write all results to this file")
 	flag.StringVar(&o.strata, "strata", "", "the strata binary (default: built from this checkout)")
 	flag.StringVar(&o.dir, "dir", "", "where contexts and stores lie (default: the temporary directory)")
 	flag.IntVar(&o.disk, "disk", 32, "as root: run on a fresh ext4 of that many GiB in a file below DIR; 0: in DIR itself")
+	flag.BoolVar(&o.calls, "calls", true, "as root: count system calls in one more run of each row, where there is strace")
 	list := flag.Bool("list", false, "print the rows' names and end")
 	pair := flag.Bool("compare", false, "compare two files of -json: OLD NEW")
 	flag.Parse()
@@ -117,7 +120,7 @@ func bench(ctx context.Context, o options) (err error) {
 		return err
 	}
 	s.base, s.busybox = filepath.Join(s.work, "base"), busybox
-	if _, err := baseimage.Write(s.base, baseimage.Ref, busybox); err != nil {
+	if s.baseDigest, err = baseimage.Write(s.base, baseimage.Ref, busybox); err != nil {
 		return err
 	}
 	if err := s.findTools(ctx); err != nil {

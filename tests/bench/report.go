@@ -22,6 +22,8 @@ type result struct {
 	// that were waited for, and bytes that went to the disk (0: not known).
 	CPU     float64 `json:"cpuSeconds"`
 	Written int64   `json:"bytesWritten,omitempty"`
+	// Calls are the system calls of one more run (0: not counted).
+	Calls int64 `json:"systemCalls,omitempty"`
 
 	cpu, written []float64
 }
@@ -110,6 +112,11 @@ func (r *report) head() []string {
 			head = append(head, t+" written")
 		}
 	}
+	if r.calls() {
+		for _, t := range r.tools {
+			head = append(head, t+" calls")
+		}
+	}
 	return head
 }
 
@@ -128,17 +135,35 @@ func (r *report) line(row string) []string {
 		}))
 	}
 	for _, t := range r.tools {
-		line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%d MiB", (x.RSS+1<<19)>>20) }))
+		line = append(line, r.cell(row, t, func(x result) string { return known(x.RSS > 0, "%d MiB", (x.RSS+1<<19)>>20) }))
 	}
 	for _, t := range r.tools {
-		line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%.3f s", x.CPU) }))
+		line = append(line, r.cell(row, t, func(x result) string { return known(x.RSS > 0, "%.3f s", x.CPU) }))
 	}
 	if r.disk() {
 		for _, t := range r.tools {
 			line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%d MiB", (x.Written+1<<19)>>20) }))
 		}
 	}
+	if r.calls() {
+		for _, t := range r.tools {
+			line = append(line, r.cell(row, t, func(x result) string { return known(x.Calls > 0, "%d", x.Calls) }))
+		}
+	}
 	return line
+}
+
+// known is a value, or a dash where it was not measured.
+func known(ok bool, format string, value any) string {
+	if !ok {
+		return "-"
+	}
+	return fmt.Sprintf(format, value)
+}
+
+// calls reports whether system calls were counted.
+func (r *report) calls() bool {
+	return slices.ContainsFunc(r.Results, func(x result) bool { return x.Calls > 0 })
 }
 
 // disk reports whether it is known what went to the disk.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder/transport/registrytest"
 	"github.com/stratabuild/strata/tests/testenv"
 	"golang.org/x/sys/unix"
@@ -19,9 +20,11 @@ type session struct {
 	work    string // everything lies here
 	base    string // the base image's layout
 	busybox string
-	tools   []tool
-	dirs    int // made so far
-	runs    int // begun so far
+	// baseDigest is that of the base image's manifest.
+	baseDigest digest.Digest
+	tools      []tool
+	dirs       int // made so far
+	runs       int // begun so far
 }
 
 func (s *session) say(format string, args ...any) {
@@ -54,13 +57,15 @@ func (s *session) row(ctx context.Context, r row) (results []result, err error) 
 		if cmd, err := t.command(r, place{dir: s.work}); err != nil || cmd == nil {
 			continue
 		}
+		defer func() { t.stop(l.dir) }()
 		if err := s.newStore(ctx, r, l, contextDir); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.name(), err)
 		}
 		defer l.close()
 	}
 	// Run 0 warms up: the caches of the kernel, and of the tool in cached rows.
-	for run := 0; run <= s.o.runs; run++ {
+	// After the last comes the one that is counted.
+	for run := 0; run <= s.o.runs+1; run++ {
 		for _, l := range lanes {
 			if err := s.run(ctx, r, l, contextDir, run); err != nil {
 				return nil, fmt.Errorf("%s: %w", l.tool.name(), err)
@@ -130,11 +135,13 @@ func (s *session) place(l *lane, contextDir string) place {
 }
 
 func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, run int) error {
-	if l.dir == "" {
+	counted := run > s.o.runs
+	if l.dir == "" || counted && !s.counts(l) {
 		return nil // not for this tool
 	}
 	if r.fresh && run > 0 {
 		// Few files, but large ones: these are not kept.
+		l.tool.stop(l.dir)
 		if err := testenv.RemoveStore(l.dir); err != nil {
 			return err
 		}
@@ -159,6 +166,10 @@ func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, ru
 		return err
 	}
 	l.runs++
+	if counted {
+		l.result.Calls, err = countCalls(ctx, cmd, s.work)
+		return err
+	}
 	m, err := s.measured(ctx, cmd)
 	if err != nil {
 		return err
@@ -167,6 +178,9 @@ func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, ru
 		return nil
 	}
 	s.say("  %-10s %8.3f s  %4d MiB", l.tool.name(), m.Seconds, m.RSS>>20)
+	if !isAlone(l.tool) {
+		m.RSS, m.CPU = 0, 0
+	}
 	l.result.add(m)
 	return nil
 }

@@ -25,7 +25,16 @@ type tool interface {
 	command(r row, p place) (*exec.Cmd, error)
 	// script is a row's preparation; nil where the tool needs none.
 	script(text string, p place) *exec.Cmd
+	// stop ends what prepare has started for the store below dir. Of a tool
+	// that has such a daemon, time and disk are measured, but not memory,
+	// processor and system calls, which are the daemon's.
+	stop(dir string)
 }
+
+// alone is a tool without a daemon.
+type alone struct{}
+
+func (alone) stop(string) {}
 
 // place says where a run happens.
 type place struct {
@@ -72,12 +81,20 @@ func (s *session) findTools(ctx context.Context) error {
 			if err = errors.Join(testenv.Root(), testenv.Runtime("runc")(), testenv.Tool("buildah")()); err == nil {
 				t, err = newBuildah(s)
 			}
+		case "docker":
+			if err = testenv.Root(); err == nil {
+				t, err = newDocker(ctx, s)
+			}
+		case "buildctl":
+			if err = testenv.Root(); err == nil {
+				t, err = newBuildctl(s)
+			}
 		case "yardstick":
 			if err = errors.Join(testenv.Overlay(), testenv.UserNamespaces()); err == nil {
 				t, err = newYardstick(ctx, s)
 			}
 		default:
-			return fmt.Errorf("-tools %s: want strata, buildah, podman or yardstick", name)
+			return fmt.Errorf("-tools %s: want strata, buildah, podman, docker, buildctl or yardstick", name)
 		}
 		if err != nil {
 			s.say("%s is left out: %v", name, err)
@@ -93,6 +110,7 @@ func (s *session) findTools(ctx context.Context) error {
 
 // builder is strata, or another that is called in the same way.
 type builder struct {
+	alone
 	tool, program string
 	base          string   // the base image's layout
 	global        []string // before each command
@@ -191,23 +209,32 @@ func (b builder) script(text string, p place) *exec.Cmd {
 
 // yardstick is a script for each row.
 type yardstick struct {
+	alone
 	files string // the base image's files
 }
 
-// newYardstick unpacks the base image by making it again as files.
 func newYardstick(ctx context.Context, s *session) (yardstick, error) {
-	y := yardstick{files: filepath.Join(s.work, "yardstick-base")}
+	files, err := s.baseFiles(ctx)
+	return yardstick{files: files}, err
+}
+
+// baseFiles unpacks the base image by making it again as files.
+func (s *session) baseFiles(ctx context.Context) (string, error) {
+	files := filepath.Join(s.work, "base-files")
+	if _, err := os.Stat(files); err == nil {
+		return files, nil
+	}
 	for _, d := range []string{"bin", "proc", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(y.files, d), 0o755); err != nil {
-			return y, err
+		if err := os.MkdirAll(filepath.Join(files, d), 0o755); err != nil {
+			return "", err
 		}
 	}
-	// The links need not be complete: the scripts use the shell only.
-	_, err := output(ctx, exec.Command("cp", s.busybox, filepath.Join(y.files, "bin", "busybox")))
-	for _, link := range []string{"sh", "echo", "sleep"} {
-		err = errors.Join(err, os.Symlink("busybox", filepath.Join(y.files, "bin", link)))
+	_, err := output(ctx, exec.Command("cp", s.busybox, filepath.Join(files, "bin", "busybox")))
+	// The links need not be complete: the rows use these only.
+	for _, link := range []string{"sh", "echo", "mkdir", "rm", "sleep"} {
+		err = errors.Join(err, os.Symlink("busybox", filepath.Join(files, "bin", link)))
 	}
-	return y, err
+	return files, err
 }
 
 func (y yardstick) name() string { return "yardstick" }
