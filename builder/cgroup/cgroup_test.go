@@ -190,6 +190,31 @@ func TestUnifiedParentAndMissing(t *testing.T) {
 	}
 }
 
+// TestUnifiedBusy: a group that holds processes gets no controllers for its
+// children; the one above it is used.
+func TestUnifiedBusy(t *testing.T) {
+	t.Parallel()
+	h, m := fake(t, "/user/scope", "cpu pids")
+	own := filepath.Join(h.top, "user/scope")
+	put(t, filepath.Join(own, "cgroup.type"), "domain\n")
+	put(t, filepath.Join(own, "cgroup.procs"), "17\n")
+	g, err := m.group([]hierarchy{h}, Limits{PIDs: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.parts[0].lock.Close()
+	if want := filepath.Join(h.top, "user", m.name); g.parts[0].dir != want || get(t, own+"/cgroup.subtree_control") != "" {
+		t.Errorf("%s, want %s", g.parts[0].dir, want)
+	}
+	if invalid(own) {
+		t.Error("a usual group is taken for an invalid one")
+	}
+	put(t, filepath.Join(own, "cgroup.type"), "domain invalid\n")
+	if !invalid(own) {
+		t.Error("an invalid group is not seen")
+	}
+}
+
 func TestNoLimitsNoGroup(t *testing.T) {
 	t.Parallel()
 	g, err := New(Limits{})

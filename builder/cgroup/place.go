@@ -59,6 +59,9 @@ func (m *maker) make(h hierarchy, at string, wanted []string) (*part, error) {
 		if err := m.mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
+		if h.unified && invalid(dir) {
+			return nil, errors.Join(errHasProcesses(above), os.Remove(dir))
+		}
 		lock, err := lockDir(dir, true)
 		if err == nil {
 			return &part{dir: dir, lock: lock, unified: h.unified, controllers: wanted}, nil
@@ -69,6 +72,29 @@ func (m *maker) make(h hierarchy, at string, wanted []string) (*part, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s: is removed whenever it is made", dir)
+}
+
+// errHasProcesses: a group whose controllers its children shall have holds
+// processes. The kernel refuses that for controllers of memory and I/O; with
+// the others the children become such as take no process (cgroups(7), thread
+// mode), and so would children that are there already.
+func errHasProcesses(dir string) error {
+	return fmt.Errorf("the control group %s has processes of its own: %w", dir, unix.EBUSY)
+}
+
+// invalid reports a group that can hold no process.
+func invalid(dir string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.type"))
+	return err == nil && strings.Contains(string(b), "invalid")
+}
+
+// hasProcesses reports a group, other than the root of all, that holds processes.
+func hasProcesses(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); err != nil {
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return err == nil && len(b) > 0
 }
 
 // errNoController: what is delegated lacks a controller.
@@ -101,6 +127,9 @@ func enable(dir string, wanted []string) error {
 		if !slices.Contains(strings.Fields(string(b)), c[1:]) {
 			return fmt.Errorf("the control group %s has no controller %s: %w", dir, c[1:], errNoController)
 		}
+	}
+	if hasProcesses(dir) {
+		return errHasProcesses(dir)
 	}
 	return write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(missing, " "))
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stratabuild/strata/define"
 )
 
@@ -93,13 +95,29 @@ func newScope(slice string) ([]hierarchy, error) {
 	return list, inner(filepath.Join(list[0].top, own))
 }
 
-// inner moves this process into a group below dir.
+// inner moves this process, and what it has started meanwhile, into a group
+// below dir.
 func inner(dir string) error {
 	self := filepath.Join(dir, selfGroup)
 	if err := os.Mkdir(self, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return write(filepath.Join(self, "cgroup.procs"), "0")
+	if err := write(filepath.Join(self, "cgroup.procs"), "0"); err != nil {
+		return err
+	}
+	for range 100 {
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil || len(b) == 0 {
+			return err
+		}
+		for pid := range strings.FieldsSeq(string(b)) {
+			// It may just have ended.
+			if err := write(filepath.Join(self, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return errHasProcesses(dir)
 }
 
 // busAddress is where systemd's manager listens: the user's, or as root the

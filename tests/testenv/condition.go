@@ -33,6 +33,8 @@ func Named(name string) Condition {
 		return Root
 	case "userns":
 		return UserNamespaces
+	case "mounts":
+		return Mounts
 	case "overlay":
 		return Overlay
 	case "newuidmap":
@@ -75,6 +77,15 @@ var Unprivileged = Condition(func() error {
 // in it.
 var UserNamespaces = Condition(sync.OnceValue(func() error {
 	return try("no user namespaces here", "unshare", "--user", "--map-root-user", "--mount", "true")
+}))
+
+// Mounts: this user can have a mount namespace, of its own or in a user
+// namespace. Without one steps have no mounts, no /proc, and no namespaces.
+var Mounts = Condition(sync.OnceValue(func() error {
+	if try("no mount namespaces here", "unshare", "--mount", "true") == nil {
+		return nil
+	}
+	return UserNamespaces()
 }))
 
 // HasUserNamespaces reports UserNamespaces.

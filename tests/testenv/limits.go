@@ -13,7 +13,8 @@ import (
 // Limits: this process may make control groups with limits of memory and
 // processes, as root and in a group that was delegated.
 var Limits = Condition(sync.OnceValue(func() error {
-	g, err := cgroup.New(cgroup.Limits{Memory: 64 << 20, PIDs: 100})
+	// Not by systemd, which would put this process elsewhere.
+	g, err := cgroup.New(cgroup.Limits{Memory: 64 << 20, PIDs: 100, Manager: cgroup.ManagerFiles})
 	if err != nil {
 		return fmt.Errorf("limits cannot be set here: %w", err)
 	}
