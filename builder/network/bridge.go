@@ -47,7 +47,7 @@ func openBridge(o Options, h host) (*Network, error) {
 	if err := n.masquerade(name); err != nil {
 		return nil, err
 	}
-	if n.namespace, err = p.pair(s, name); err != nil {
+	if n.namespace, err = p.pair(s, name, h.mtu); err != nil {
 		return nil, errors.Join(fmt.Errorf("network bridge: %w", err), n.Close())
 	}
 	n.onClose(n.namespace.Close) // and the pair with it, once no step is there
@@ -71,14 +71,26 @@ func (n *Network) masquerade(device string) error {
 	return nil
 }
 
+// leastMTU and mostMTU are what a device that carries IPv6 may have (RFC 8200
+// section 5), and what a veth device can.
+const (
+	leastMTU = 1280
+	mostMTU  = 65535
+)
+
 // pair makes a namespace and the pair, whose end on the host is called name.
-func (p plan) pair(host *netlink.Socket, name string) (namespace *os.File, err error) {
+// Its packets are no larger than those of the way out: what is answered to
+// larger segments might not get through on its way here, without a word.
+func (p plan) pair(host *netlink.Socket, name string, mtu uint32) (namespace *os.File, err error) {
+	if mtu != 0 { // else the kernel's own choice, 1500
+		mtu = min(max(mtu, leastMTU), mostMTU)
+	}
 	err = onOwnThread(func() error {
 		if namespace, err = unshare(); err != nil {
 			return err
 		}
 		b := &netlink.Batch{}
-		b.AddVeth(netlink.Veth{Name: name, Up: true}, netlink.Veth{Name: deviceName, Index: deviceIndex}, int(namespace.Fd()))
+		b.AddVeth(netlink.Veth{Name: name, MTU: mtu, Up: true}, netlink.Veth{Name: deviceName, MTU: mtu, Index: deviceIndex}, int(namespace.Fd()))
 		if err := host.Do(b); err != nil {
 			return err
 		}

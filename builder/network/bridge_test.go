@@ -82,6 +82,27 @@ func TestBridge(t *testing.T) {
 	})
 }
 
+// A host whose way out takes smaller packets than usual, or larger ones.
+func TestBridgeMTU(t *testing.T) {
+	inHost(t, func(t *testing.T) {
+		newWorld(t, true)
+		forward(t, "1")
+		for mtu, want := range map[uint32]int{1400: 1400, 9000: 9000, 1500: 1500} {
+			b := &netlink.Batch{}
+			b.SetLink(5, mtu)
+			check(t, do(b))
+			n := open(t, "bridge", false)
+			check(t, in(t, n.Namespace(), func() error {
+				d, err := net.InterfaceByName(deviceName)
+				if err == nil && d.MTU != want {
+					t.Errorf("the way out has an MTU of %d, the namespace of %d", mtu, d.MTU)
+				}
+				return err
+			}))
+		}
+	})
+}
+
 func TestBridgeNeedsForwarding(t *testing.T) {
 	inHost(t, func(t *testing.T) {
 		newWorld(t, false)

@@ -20,16 +20,21 @@ type host struct {
 	// own are the addresses that the host uses towards the world: IPv4 and
 	// IPv6; the zero address says that there is no way out.
 	own4, own6 netip.Addr
-	resolvers  []netip.AddrPort
+	// mtu is the largest packet of the way out, the smaller of the families';
+	// 0 when there is no way out.
+	mtu       uint32
+	resolvers []netip.AddrPort
 	// routes are the IPv4 destinations that the host has routes to, the
 	// default route aside.
 	routes []netip.Prefix
 }
 
 func lookAtHost() host {
-	h := host{
-		own4: source(unix.AF_INET), own6: source(unix.AF_INET6),
-		resolvers: readResolvers("/etc/resolv.conf"),
+	h := host{resolvers: readResolvers("/etc/resolv.conf")}
+	var mtu6 uint32
+	h.own4, h.mtu = wayOut(unix.AF_INET)
+	if h.own6, mtu6 = wayOut(unix.AF_INET6); h.mtu == 0 || mtu6 != 0 && mtu6 < h.mtu {
+		h.mtu = mtu6
 	}
 	if f, err := os.Open("/proc/thread-self/net/route"); err == nil {
 		h.routes = readRoutes(bufio.NewScanner(f))
@@ -38,13 +43,14 @@ func lookAtHost() host {
 	return h
 }
 
-// source asks the kernel which address packets to the world would have:
-// connecting a datagram socket sends nothing. The addresses are those of
-// documentation (RFC 5737, RFC 3849), which nobody has a route of their own to.
-func source(family int) netip.Addr {
+// wayOut asks the kernel which address packets to the world would have, and
+// how large they may be: connecting a datagram socket sends nothing. The
+// addresses are those of documentation (RFC 5737, RFC 3849), which nobody has
+// a route of their own to.
+func wayOut(family int) (own netip.Addr, mtu uint32) {
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return netip.Addr{}
+		return own, 0
 	}
 	defer unix.Close(fd)
 	var to unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{203, 0, 113, 1}, Port: 9}
@@ -52,19 +58,24 @@ func source(family int) netip.Addr {
 		to = &unix.SockaddrInet6{Addr: [16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 9}
 	}
 	if unix.Connect(fd, to) != nil {
-		return netip.Addr{}
+		return own, 0
 	}
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		return netip.Addr{}
+		return own, 0
 	}
+	level, option := unix.IPPROTO_IP, unix.IP_MTU
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrFrom4(sa.Addr)
+		own = netip.AddrFrom4(sa.Addr)
 	case *unix.SockaddrInet6:
-		return netip.AddrFrom16(sa.Addr)
+		own = netip.AddrFrom16(sa.Addr)
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU
 	}
-	return netip.Addr{}
+	if v, err := unix.GetsockoptInt(fd, level, option); err == nil && v > 0 {
+		mtu = uint32(v)
+	}
+	return own, mtu
 }
 
 // readResolvers reads the name servers of a resolv.conf(5). Without any, the

@@ -79,7 +79,9 @@ func hasDefaultRoute(ns *os.File) (ok bool, err error) {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		ok = source(unix.AF_INET).IsValid() || source(unix.AF_INET6).IsValid()
+		four, _ := wayOut(unix.AF_INET)
+		six, _ := wayOut(unix.AF_INET6)
+		ok = four.IsValid() || six.IsValid()
 		return nil
 	})
 	return ok, err
