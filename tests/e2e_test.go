@@ -29,7 +29,7 @@ import (
 //	clean                 check that no mount, workspace or temporary file is left
 //	mode FILE OCTAL       check a file's permission bits
 //
-// and the conditions [root], [userns], [overlay], [newuidmap], [runc], [crun], [binfmt], [limits],
+// and the conditions [root], [userns], [mounts], [overlay], [newuidmap], [runc], [crun], [binfmt], [limits],
 // [apparmor], [scope].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
@@ -87,7 +87,7 @@ func setup(e *testscript.Env, binary, base string) error {
 // by trying; programs are testscript's own [exec:NAME].
 func condition(name string) (bool, error) {
 	switch name {
-	case "root", "userns", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope":
+	case "root", "userns", "mounts", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope":
 		return testenv.Named(name)() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)

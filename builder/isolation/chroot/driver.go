@@ -127,6 +127,12 @@ func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, erro
 				return nil, files, fmt.Errorf("volume %s: this host allows no mounts: copy it in, or give CAP_SYS_ADMIN: %w", m.Destination, define.ErrUnsupported)
 			}
 		}
+		for _, p := range linux.MaskedPaths {
+			// There is no /proc and no /sys at all.
+			if !strings.HasPrefix(p, "/proc/") && !strings.HasPrefix(p, "/sys/") {
+				return nil, files, fmt.Errorf("masked %s: this host allows no mounts: leave it out of the image, or give CAP_SYS_ADMIN: %w", p, define.ErrUnsupported)
+			}
+		}
 		j.Files = s.Spec.Files
 		files, err = j.join(s.Spec, files)
 		return j, files, err
