@@ -164,9 +164,6 @@ func (b *build) plan() error {
 	b.global = expand.NewGlobal(b.opts.BuildArgs, b.opts.platform(), define.HostPlatform(), name)
 	b.global.SetEscape(b.file.Escape)
 	for _, in := range b.file.Args {
-	if err := checkCompat(o); err != nil {
-		return err
-	}
 		if err := b.global.DeclareAll(in); err != nil {
 			return err
 		}
