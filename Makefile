@@ -96,6 +96,12 @@ corpus-peer: ## the corpus of build files with Debian's buildah, and where it di
 bench: build ## strata beside buildah and plain tools, as a table (some minutes)
 	tests/setup.sh real
 	go run ./tests/bench -strata $(STRATA)
+	$(MAKE) --no-print-directory bench-network
+
+.PHONY: bench-network
+bench-network: ## networks of steps beside slirp4netns and pasta: making and closing one, throughput
+	go test ./builder/network -run '^$$' -bench 'Networks/./open' -benchtime 40x
+	go test ./builder/network -run '^$$' -bench 'Networks/./load' -benchtime 2000x
 
 .PHONY: bench-compare
 bench-compare: ## two results of bench side by side: make bench-compare OLD=a.json NEW=b.json

@@ -35,12 +35,15 @@ test)
 	for peer in skopeo podman buildah runc crun git; do
 		into=peers need "$peer" "$peer" "tests with $peer are then skipped"
 	done
+	into=peers need nft nftables "tests beside other tables are then skipped"
 	into=peers need qemu-aarch64-static qemu-user-static "tests of RUN for other architectures are then skipped"
 	;;
 real)
 	need mmdebstrap mmdebstrap "the Debian base of the real builds is made with it"
 	need buildah buildah "there is then no comparison"
 	need runc runc "buildah runs its steps with it"
+	into=peers need slirp4netns slirp4netns "there is then no comparison of networks"
+	into=peers need pasta passt "there is then no comparison of networks"
 	;;
 esac
 
