@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type CreateOptions struct {
 	// Name is the container's name; "" derives one from the image's:
 	// alpine-working-container, then alpine-working-container-1 and so on.
 	Name string
+	// Suffix ends the derived name; "": working-container.
+	Suffix string
 	// Defaults are what steps in it run with unless they say otherwise.
 	Defaults Confinement
 	Settings Settings
@@ -75,7 +78,7 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (*Container, error
 		return nil, err
 	}
 	c.stored = &stored{defaults: o.Defaults, settings: o.Settings, script: o.Script, created: time.Now().UTC(), parent: c.top}
-	if err := c.createStored(ctx, o.Name, string(c.Base.ID)); err != nil {
+	if err := c.createStored(ctx, o.Name, o.Suffix, string(c.Base.ID)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	st, err := c.state(ctx)
@@ -95,11 +98,11 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (*Container, error
 }
 
 // createStored makes the container's record and its writable layer.
-func (c *Container) createStored(ctx context.Context, name, imageID string) error {
+func (c *Container) createStored(ctx context.Context, name, suffix, imageID string) error {
 	raw := c.engine.store.Raw()
 	derived := name == ""
 	if derived {
-		name = workingName(c.Base.Name)
+		name = workingName(c.Base.Name, cmp.Or(suffix, "working-container"))
 	}
 	// A container that is just put on other layers is not in the list.
 	unlock, err := c.engine.store.Lock(ctx)
@@ -151,14 +154,14 @@ func (c *Container) createStored(ctx context.Context, name, imageID string) erro
 const containerMetadata = `{"builder":"strata"}`
 
 // workingName derives a container's name from its image's.
-func workingName(image string) string {
+func workingName(image, suffix string) string {
 	if image == "" {
-		return "working-container"
+		return suffix
 	}
 	image, _, _ = strings.Cut(image, "@")
 	word := path.Base(image)
 	word, _, _ = strings.Cut(word, ":")
-	return word + "-working-container"
+	return word + "-" + suffix
 }
 
 var containerName = sync.OnceValue(func() *regexp.Regexp {

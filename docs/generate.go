@@ -176,7 +176,6 @@ refused by name with exit status 125: none is accepted and ignored.
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, m.From, cell(m.Instead))
 	}
-	b.WriteString("\nThe variable `BUILD_REGISTRY_SOURCES` is refused too: ignoring it would allow what it forbids.\n")
 	b.WriteString("\n# What is accepted without effect\n\nFor the sake of scripts written for docker:\n\n| flag of build | because |\n|---|---|\n")
 	for _, f := range cli.NoEffect() {
 		fmt.Fprintf(&b, "| `--%s` | %s |\n", f[0], cell(f[1]))

@@ -78,6 +78,10 @@ func Build(ctx context.Context, e *builder.Engine, o Options) (*Result, error) {
 		// As BuildKit reads it: what is no truth value says nothing.
 		o.Context.KeepGitDir, _ = strconv.ParseBool(keep)
 	}
+	var err error
+	if err = o.allowedContexts(); err != nil {
+		return nil, err
+	}
 	bc, err := buildcontext.Open(ctx, o.Context)
 	if err != nil {
 		return nil, err
@@ -147,6 +151,9 @@ func checkOptions(o *Options) error {
 		return err
 	}
 	if err := checkPrivate(o); err != nil {
+		return err
+	}
+	if err := checkCompat(o); err != nil {
 		return err
 	}
 	if err := checkSBOMs(o); err != nil {

@@ -58,6 +58,10 @@ func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *in
 }
 
 func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *instructions.AddCommand) error {
+	cmd, err := s.b.opts.allowedAdd(cmd)
+	if err != nil {
+		return err
+	}
 	t := &transfer{keyword: "ADD", link: cmd.Link, contents: cmd.SourceContents, dest: cmd.DestPath,
 		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
 	if err := t.remote(cmd, t.sort(cmd.SourcePaths)); err != nil {

@@ -3,6 +3,7 @@ package imagebuildah
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -62,7 +63,7 @@ func (s *stage) runPlanned(ctx context.Context, in *containerfile.Instruction, p
 }
 
 // runExec runs the process; its changes stay open in the stage's container.
-func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) error {
+func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) (err error) {
 	if err := s.materialize(ctx); err != nil {
 		return err
 	}
@@ -78,6 +79,11 @@ func (s *stage) runExec(ctx context.Context, p *runPlan, step *define.Step) erro
 	}
 	if p.script != nil {
 		r.Files = map[string][]byte{scriptPath: p.script}
+	}
+	done, err := s.coverVolumes(ctx, &r)
+	defer func() { err = errors.Join(err, done()) }()
+	if err != nil {
+		return err
 	}
 	return s.withMounts(ctx, p, step, &r, func() error { return s.runOrAsk(ctx, r) })
 }
@@ -178,6 +184,7 @@ func (s *stage) runKey(ctx context.Context, p *runPlan) (*cache.Key, error) {
 	k.Add("workdir", cmp.Or(p.dir, s.c.Image.Config.WorkingDir))
 	addEnv(k, "variable", s.c.Image.Config.Env)
 	addEnv(k, "build argument", p.scope)
+	addList(k, "--compat-volumes", s.volumes())
 	addConfinement(k, p.confinement)
 	if p.insecure {
 		k.Add("--security", instructions.SecurityInsecure)

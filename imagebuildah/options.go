@@ -11,6 +11,7 @@ import (
 	"github.com/stratabuild/strata/builder/transport"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/buildcontext"
+	"github.com/stratabuild/strata/imagebuildah/sourcepolicy"
 )
 
 // Options describes one build. It is made once, from flags or by a program,
@@ -97,6 +98,14 @@ type Options struct {
 	Allow   []string
 	Secrets []Secret
 	SSH     []SSH
+	// CompatVolumes throws away what RUN steps change below the image's
+	// volumes.
+	CompatVolumes bool
+	// StageImageLabels are "key=value", for the images of SaveStages.
+	StageImageLabels []string
+	// SourcePolicy decides which images, downloads and repositories a build
+	// may use, and in place of which others; nil allows all.
+	SourcePolicy *sourcepolicy.Policy
 	// SBOMs are bills of materials that are made of each image.
 	SBOMs []SBOM
 }

@@ -93,7 +93,11 @@ func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {
 }
 
 func (s *stage) imageOrigin(ctx context.Context, name string) (*origin, error) {
-	c, err := s.b.engine.From(ctx, builder.FromOptions{Image: name, Platform: s.c.Image.Platform, Pull: s.b.opts.Pull, Space: s.b.space})
+	allowed, err := s.b.opts.allowedImage(name)
+	if err != nil {
+		return nil, fmt.Errorf("--from=%s: %w", name, err)
+	}
+	c, err := s.b.engine.From(ctx, builder.FromOptions{Image: allowed, Platform: s.c.Image.Platform, Pull: s.b.opts.Pull, Space: s.b.space})
 	if err != nil {
 		return nil, fmt.Errorf("--from=%s: no earlier stage has this name, and as an image: %w", name, err)
 	}

@@ -46,6 +46,7 @@ func (b *build) saveStage(ctx context.Context, s *stage, i int) error {
 		image.setLabel(labelStageName, s.name())
 		image.setLabel(labelStageBase, b.graph.Bases[i])
 	}
+	b.stageImageLabels(image)
 	if err := image.datePast(ctx); err != nil {
 		return err
 	}

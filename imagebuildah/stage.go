@@ -169,6 +169,9 @@ func (s *stage) fromImage(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
+	if base, err = s.b.opts.allowedImage(base); err != nil {
+		return err
+	}
 	s.c, err = s.b.engine.From(ctx, builder.FromOptions{Image: base, Platform: platform, Pull: s.b.opts.Pull, Space: s.b.space})
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ type Options struct {
 	RegistriesConf, RegistriesConfDir, ShortNameAliases string
 	// RemoveSignatures leaves the signatures of pulled images behind.
 	RemoveSignatures bool
+	// Sources restricts which registries are asked; nil restricts nothing.
+	Sources *RegistrySources
 	// Decryption opens pulled images that are encrypted; nil: they are errors.
 	Decryption *Decryption
 }

@@ -140,6 +140,9 @@ func (c *Client) pullOne(ctx context.Context, sys *types.SystemContext, named re
 	if err != nil {
 		return Local{}, err
 	}
+	if sys, err = c.reach(sys, src); err != nil {
+		return Local{}, err
+	}
 	named = src.DockerReference()
 	if policy == define.PullNewer && rec != nil && slices.Contains(rec.Names, named.String()) {
 		remote, err := c.remoteDigest(ctx, sys, named.String(), src)

@@ -174,6 +174,11 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	if err != nil {
 		return "", err
 	}
+	if t.kind == kindDocker {
+		if sys, err = c.reach(sys, t.ref); err != nil {
+			return "", err
+		}
+	}
 	opts, err := pushOptions(sys, t, o)
 	if err != nil {
 		return "", err

@@ -93,6 +93,9 @@ func remoteReference(named reference.Named) (types.ImageReference, error) {
 }
 
 func (c *Client) readManifest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, name string) (data []byte, mediaType string, err error) {
+	if sys, err = c.reach(sys, ref); err != nil {
+		return nil, "", err
+	}
 	type result struct {
 		data      []byte
 		mediaType string
@@ -253,6 +256,9 @@ func (c *Client) PullTags(ctx context.Context, name string, p define.Platform, p
 	}
 	refs, err := c.remoteReferences(sys, "", name, "")
 	if err != nil {
+		return nil, err
+	}
+	if sys, err = c.reach(sys, refs[0]); err != nil {
 		return nil, err
 	}
 	var tags []string

@@ -24,7 +24,7 @@ func TestContainerUsage(t *testing.T) {
 		"from --format zip x":                     "oci or docker",
 		"from --pull=sometimes x":                 "--pull",
 		"from --isolation chrot x":                "did you mean chroot?",
-		"from --suffix y x":                       "use --name",
+		"from --suffix a/b x":                     "--suffix",
 		"from --decryption-key nosuchkey x":       "no such file",
 		"run":                                     "needs a container and a command",
 		"run c --":                                "needs a container and a command",

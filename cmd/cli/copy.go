@@ -94,9 +94,6 @@ func (f *copyFlags) add(cmd *cobra.Command) {
 
 // options checks every value and translates the flags. It touches no store.
 func (f *copyFlags) options(a *app, cmd *cobra.Command, args []string) (engine builder.Options, err error) {
-	if err := refuseEnv(a); err != nil {
-		return engine, err
-	}
 	f.o.Sources = args
 	if len(args) > 1 {
 		f.o.Sources, f.o.Dest = args[:len(args)-1], args[len(args)-1]

@@ -32,19 +32,22 @@ type buildFlags struct {
 	manifest                                    string
 	progress                                    string
 
-	registry registryFlags
-	platform platformFlags
-	run      runFlags
-	mounts   []string
-	time     timeFlags
-	private  privateFlags
-	call     callFlags
-	language languageFlags
-	settings settingFlags
-	compress compressFlags
-	attest   attestFlags
-	logs     logFlags
-	cache    cacheFlags
+	registry  registryFlags
+	platform  platformFlags
+	run       runFlags
+	mounts    []string
+	resources []string
+	sources   sourceFlags
+	compat    compatFlags
+	time      timeFlags
+	private   privateFlags
+	call      callFlags
+	language  languageFlags
+	settings  settingFlags
+	compress  compressFlags
+	attest    attestFlags
+	logs      logFlags
+	cache     cacheFlags
 }
 
 func (b *buildFlags) add(cmd *cobra.Command) {
@@ -83,6 +86,9 @@ func (b *buildFlags) add(cmd *cobra.Command) {
 	b.compress.add(cmd)
 	b.attest.add(cmd)
 	b.logs.add(cmd)
+	b.sources.add(cmd)
+	b.compat.add(cmd)
+	addResource(cmd, &b.resources)
 	b.cache.add(cmd)
 	addNoEffect(cmd)
 	fs.BoolVar(&b.pullAlways, "pull-always", false, "the same as --pull=always")
@@ -163,6 +169,8 @@ func (b *buildFlags) plan(a *app, cmd *cobra.Command, args []string) (*buildPlan
 		func() error { return b.compress.options(cmd, o) },
 		func() error { return b.cache.options(cmd, o) },
 		func() error { return b.attest.options(o) },
+		func() error { return b.sources.options(a, o) },
+		func() error { return b.compat.options(o) },
 		func() error { return b.logs.options(a, cmd, p) },
 		func() error { return b.private.options(a, o) },
 		func() error { return b.planOutputs(a, p) },
@@ -238,7 +246,13 @@ func (b *buildFlags) planContent(a *app, cmd *cobra.Command, o *imagebuildah.Opt
 	if o.Timestamp, o.SourceDateEpoch, err = b.time.options(); err != nil {
 		return err
 	}
+	if err := b.run.resource(cmd, b.resources); err != nil {
+		return err
+	}
 	if o.Run, err = b.run.options(); err != nil {
+		return err
+	}
+	if err := a.defaultMounts(&o.Run); err != nil {
 		return err
 	}
 	o.Mounts = b.mounts
@@ -338,9 +352,6 @@ func (b *buildFlags) planOutputs(a *app, p *buildPlan) error {
 }
 
 func (b *buildFlags) planEngine(a *app, cmd *cobra.Command, p *buildPlan) (err error) {
-	if err := refuseEnv(a); err != nil {
-		return err
-	}
 	e := &p.engine
 	e.Store = a.global.store()
 	if e.Transport, err = b.registry.options(cmd, true); err != nil {

@@ -88,7 +88,6 @@ func (f *commitFlags) plan(a *app, cmd *cobra.Command, args []string) (*commitPl
 	p.files.iid = resultFile{"iidfile", f.iidFile}
 	p.files.metadata = resultFile{"metadata-file", f.metadataFile}
 	for _, step := range []func() error{
-		func() error { return refuseEnv(a) },
 		func() error { return f.planName(cmd, p, args) },
 		func() (err error) { p.engine.Transport, err = f.registry.options(cmd, true); return err },
 		func() error { return f.planTimes(p) },

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"github.com/stratabuild/strata/builder/transport"
@@ -10,7 +11,10 @@ import (
 )
 
 // registriesFlags say which files tell of registries, instead of the user's.
-type registriesFlags struct{ conf, confDir, aliases string }
+type registriesFlags struct {
+	conf, confDir, aliases string
+	sources                *transport.RegistrySources // of a variable
+}
 
 func (r *registriesFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&r.conf, "registries-conf", "", "read this `file` instead of registries.conf (default: $CONTAINERS_REGISTRIES_CONF, else the user's, else the machine's)")
@@ -21,7 +25,15 @@ func (r *registriesFlags) add(fs *pflag.FlagSet) {
 	}
 }
 
-func (r *registriesFlags) check() error {
+// sourcesVariable restricts which registries are asked, as it does for buildah.
+const sourcesVariable = "BUILD_REGISTRY_SOURCES"
+
+func (r *registriesFlags) check(getenv func(string) string) (err error) {
+	if text := getenv(sourcesVariable); strings.TrimSpace(text) != "" {
+		if r.sources, err = transport.ParseRegistrySources(text); err != nil {
+			return fmt.Errorf("%s: %w", sourcesVariable, err)
+		}
+	}
 	if r.conf != "" {
 		if _, err := os.Stat(r.conf); err != nil {
 			return fmt.Errorf("--registries-conf: %w", err)
@@ -39,4 +51,5 @@ func (r *registriesFlags) check() error {
 
 func (r *registriesFlags) apply(o *transport.Options) {
 	o.RegistriesConf, o.RegistriesConfDir, o.ShortNameAliases = r.conf, r.confDir, r.aliases
+	o.Sources = r.sources
 }

@@ -10,6 +10,7 @@ import (
 
 type fromFlags struct {
 	name, cidFile, pull   string
+	suffix                string
 	format                string
 	pullAlways, pullNever bool
 	quiet                 bool
@@ -41,6 +42,7 @@ in the container, unless that says otherwise.`,
 	fs := cmd.Flags()
 	otherNames(fs, map[string]string{"net": "network", "override-arch": "arch", "override-os": "os"})
 	fs.StringVar(&f.name, "name", "", "the container's `name` (default: made of the image's, as in alpine-working-container)")
+	fs.StringVar(&f.suffix, "suffix", "", "end the container's name, where it is made of the image's, in this `word` instead of working-container")
 	fs.StringVar(&f.cidFile, "cidfile", "", "write the container's ID to this `file`")
 	fs.StringVarP(&f.format, "format", "f", "", "media types of the images that commit makes of the container, unless it says otherwise: oci or docker; give the `format`")
 	fs.StringVar(&f.pull, "pull", "missing", "when to fetch the image: missing, always, newer or never; give the `policy` (--pull alone means always)")
@@ -61,9 +63,6 @@ in the container, unless that says otherwise.`,
 
 // options checks every value and translates the flags. It touches no store.
 func (f *fromFlags) options(a *app, cmd *cobra.Command, image string) (o builder.Options, c builder.CreateOptions, err error) {
-	if err := refuseEnv(a); err != nil {
-		return o, c, err
-	}
 	o.Store = a.global.store()
 	if o.Transport, err = f.registry.options(cmd, true); err != nil {
 		return o, c, err
@@ -73,6 +72,15 @@ func (f *fromFlags) options(a *app, cmd *cobra.Command, image string) (o builder
 			return o, c, fmt.Errorf("--name: %w", err)
 		}
 	}
+	if f.suffix != "" {
+		if f.name != "" {
+			return o, c, fmt.Errorf("--suffix and --name: want one or the other: %w", define.ErrInvalid)
+		}
+		if err := builder.CheckContainerName("x-" + f.suffix); err != nil {
+			return o, c, fmt.Errorf("--suffix: %w", err)
+		}
+	}
+	c.Suffix = f.suffix
 	c.Name, c.From.Image, c.Script = f.name, image, a.getenv(transactionVariable)
 	if c.From.Platform, err = f.platform.one(); err != nil {
 		return o, c, err

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/stratabuild/strata/define"
 )
@@ -54,45 +53,33 @@ func findMissing(command string, is func(MissingFlag) bool) (MissingFlag, bool) 
 
 func missingCommand(name string) bool { return slices.Contains(missingCommands, name) }
 
-// refuseEnv refuses variables that restrict what may be used: to ignore one
-// would be to allow what somebody has forbidden.
-func refuseEnv(a *app) error {
-	const restriction = "BUILD_REGISTRY_SOURCES"
-	if strings.TrimSpace(a.getenv(restriction)) == "" {
-		return nil
-	}
-	return fmt.Errorf("the variable %s is not in this version of strata; block registries in registries.conf and unset it: %w",
-		restriction, define.ErrUnsupported)
-}
-
 // noGPG is why there is no --sign-by, and what there is.
 const noGPG = "signing with GnuPG needs its library, which a static binary has not; push with --sign-by-sigstore-private-key, or sign with skopeo standalone-sign or cosign"
+
+// Reasons that several rows share.
+const (
+	noHooks     = "hooks are programs of the host that a step would start outside of its confinement; do the same in a RUN, with --mount or --device"
+	noCW        = "images for confidential virtual machines need an encrypted disk and a service that attests it; make them with buildah mkcw of the image"
+	noInstances = "there are no builder instances, strata itself builds; leave it out"
+)
 
 var missingCommands = []string{
 	"mkcw", "rpc", "source", "bake", "buildx",
 }
 
 var missingFlags = []MissingFlag{
-	{Name: "cpu-profile", From: "buildah"},
-	{Name: "default-mounts-file", From: "buildah"},
-	{Name: "memory-profile", From: "buildah"},
 	{Name: "userns-gid-map", From: "buildah"},
 	{Name: "userns-uid-map", From: "buildah"},
-	{Command: "build", Name: "builder", From: "docker"},
+	{Command: "build", Name: "builder", From: "docker", Instead: noInstances},
 	{Command: "build", Name: "cdi-config-dir", From: "buildah"},
-	{Command: "build", Name: "compat-volumes", From: "buildah", Instead: "what RUN changes in a volume is kept, as the reference says"},
-	{Command: "build", Name: "cw", From: "buildah"},
-	{Command: "build", Name: "hooks-dir", From: "buildah"},
-	{Command: "build", Name: "layer-label", From: "buildah", Instead: "no images of single steps are made that could have it; see --save-stages"},
-	{Command: "build", Name: "policy", From: "docker"},
-	{Command: "build", Name: "resource", From: "docker"},
+	{Command: "build", Name: "cw", From: "buildah", Instead: noCW},
+	{Command: "build", Name: "hooks-dir", From: "buildah", Instead: noHooks},
+	{Command: "build", Name: "policy", From: "docker", Instead: "rules in Rego are not understood; BuildKit's source policy, in JSON, is: use --source-policy-file"},
 	{Command: "build", Name: "sign-by", From: "buildah", Instead: noGPG},
-	{Command: "build", Name: "source-policy-file", From: "buildah"},
 	{Command: "build", Name: "userns-gid-map", From: "buildah"},
 	{Command: "build", Name: "userns-gid-map-group", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map", From: "buildah"},
 	{Command: "build", Name: "userns-uid-map-user", From: "buildah"},
-	{Command: "from", Name: "suffix", From: "buildah", Instead: "use --name"},
 	{Command: "from", Name: "userns-gid-map-group", From: "buildah"},
 	{Command: "from", Name: "userns-uid-map-user", From: "buildah"},
 	{Command: "run", Name: "cdi-config-dir", From: "buildah"},
@@ -105,7 +92,7 @@ var missingFlags = []MissingFlag{
 	{Command: "manifest add", Name: "artifact-subject", From: "buildah"},
 	{Command: "manifest add", Name: "artifact-type", From: "buildah"},
 	{Command: "manifest push", Name: "sign-by", From: "buildah", Instead: noGPG},
-	{Command: "prune", Name: "builder", From: "docker"},
-	{Command: "prune", Name: "timeout", From: "docker"},
+	{Command: "prune", Name: "builder", From: "docker", Instead: noInstances},
+	{Command: "prune", Name: "timeout", From: "docker", Instead: "no daemon has to be waited for; leave it out"},
 	{Command: "push", Name: "sign-by", From: "buildah", Instead: noGPG},
 }

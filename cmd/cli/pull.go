@@ -49,9 +49,6 @@ last one has the name, and the others are found by name and platform.`,
 }
 
 func runPull(a *app, cmd *cobra.Command, flags *pullFlags, name string) error {
-	if err := refuseEnv(a); err != nil {
-		return err
-	}
 	access, err := flags.registry.options(cmd, true)
 	if err != nil {
 		return err

@@ -116,6 +116,9 @@ func (f *runCommandFlags) request(a *app, cmd *cobra.Command, command []string) 
 	if r.given, err = f.run.options(); err != nil {
 		return nil, err
 	}
+	if err := a.defaultMounts(&r.given); err != nil {
+		return nil, err
+	}
 	r.given.Hostname = f.hostname
 	if o.Env, err = f.environment(); err != nil {
 		return nil, err

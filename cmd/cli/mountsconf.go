@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/define"
+)
+
+// mountsFiles are where mounts.conf lies, the first that exists counts
+// (containers-mounts.conf(5)).
+func (a *app) mountsFiles() []string {
+	files := []string{"/etc/containers/mounts.conf", "/usr/share/containers/mounts.conf"}
+	if home := a.getenv("HOME"); os.Geteuid() != 0 && home != "" {
+		files = append([]string{filepath.Join(home, ".config/containers/mounts.conf")}, files...)
+	}
+	return files
+}
+
+// defaultMounts adds what mounts.conf, or the file of --default-mounts-file,
+// shows to every step: directories and files of the host, of which a step can
+// change its own copy only.
+func (a *app) defaultMounts(o *builder.Confinement) error {
+	if name := a.global.mountsFile; name != "" {
+		list, err := readMounts(name)
+		if err != nil {
+			return fmt.Errorf("--default-mounts-file: %w", err)
+		}
+		o.Volumes = append(o.Volumes, list...)
+		return nil
+	}
+	for _, name := range a.mountsFiles() {
+		list, err := readMounts(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		o.Volumes = append(o.Volumes, list...)
+		return nil
+	}
+	return nil
+}
+
+// readMounts reads lines SOURCE:TARGET. Sources that do not exist are left
+// out: distributions name what only some hosts have.
+func readMounts(name string) ([]isolation.Volume, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var list []isolation.Volume
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		source, target, ok := strings.Cut(line, ":")
+		if !ok {
+			target = source
+		}
+		if !path.IsAbs(source) || !path.IsAbs(target) || strings.Contains(target, ":") {
+			return nil, fmt.Errorf("%s:%d: want /SOURCE:/TARGET: %w", name, n, define.ErrInvalid)
+		}
+		info, err := os.Stat(source)
+		if err != nil {
+			continue
+		}
+		v := isolation.Volume{Source: source, Target: target, Options: []string{builder.VolumeOverlay}}
+		if !info.IsDir() {
+			v.ReadOnly, v.Options = true, nil
+		}
+		list = append(list, v)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return slices.Clip(list), nil
+}
