@@ -27,7 +27,7 @@ func (c *Container) rememberOwners(driver string, r Run) *isolation.Owners {
 		c.engine.ownersLost(err)
 		return nil
 	}
-	o := &isolation.Owners{Upper: c.working.Upper(), Remembers: true, Refused: c.engine.ownersLost}
+	o := &isolation.Owners{Upper: c.working.Upper(), Below: c.working.LinkOwner, Remembers: true, Refused: c.engine.ownersLost}
 	for _, v := range r.Mounts {
 		if v.Tree != nil && v.Own {
 			o.Trees = append(o.Trees, v.Tree)

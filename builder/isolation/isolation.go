@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/stratabuild/strata/copier"
 )
 
 // ErrKillNow, as the cause of a cancelled context, makes a driver kill the
@@ -38,6 +40,9 @@ type Owners struct {
 	// Upper is the directory that takes the changes of the root; nil where there
 	// is none.
 	Upper *os.File
+	// Below returns what is remembered of a symbolic link or special file that
+	// lies below Upper; name is a path below the root. It may be nil.
+	Below func(name string) (copier.Owner, bool)
 	// Trees are those of Spec.Trees whose files are the builder's own.
 	Trees []*os.File
 	// Remembers says that the root may hold remembered owners already.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync"
 
 	"github.com/stratabuild/strata/copier"
 	"golang.org/x/sys/unix"
@@ -118,4 +119,61 @@ func (c *commit) keepLinks(dir string, info Info) error {
 		return nil
 	}
 	return err
+}
+
+// lowerLogs are those of directories below uppers, read when one is first
+// needed. They do not change any more.
+type lowerLogs struct {
+	mu   sync.Mutex
+	logs map[*os.File]*copier.OwnerLog
+}
+
+// of returns a directory's log.
+func (l *lowerLogs) of(dir *os.File) (*copier.OwnerLog, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if log := l.logs[dir]; log != nil {
+		return log, nil
+	}
+	log, err := copier.OpenOwnerLog(dir)
+	if err != nil {
+		return nil, err
+	}
+	if l.logs == nil {
+		l.logs = map[*os.File]*copier.OwnerLog{}
+	}
+	l.logs[dir] = log
+	return log, log.Close() // what it read stays
+}
+
+// LinkOwner returns the owner that is remembered of a symbolic link or special
+// file that a layer below the upper shows at name, a path below the root. It
+// follows no link and never leaves the layers.
+func (w *Working) LinkOwner(name string) (copier.Owner, bool) {
+	if w.linked {
+		return copier.Owner{}, false
+	}
+	for _, dir := range w.space.lowers(w.parent) {
+		fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		defer unix.Close(fd)
+		log, err := w.space.lowerLogs.of(dir)
+		if err != nil || log.Empty() {
+			break
+		}
+		key, err := copier.KeyOf(fd)
+		if err != nil {
+			break
+		}
+		return log.Owner(key)
+	}
+	return copier.Owner{}, false
 }

@@ -37,6 +37,8 @@ type Space struct {
 	empty   *os.File   // an empty directory, once needed
 	working map[*Working]struct{}
 	views   map[*View]struct{}
+
+	lowerLogs lowerLogs
 }
 
 // NewSpace makes an empty space; it costs nothing until it is used.

@@ -235,6 +235,11 @@ func (w *Working) freezeOverlay(ctx context.Context, o FreezeOptions) (*Layer, e
 func (s *Space) commitUpper(ctx context.Context, parent *Layer, scratch *overlay.Scratch, o FreezeOptions) *Layer {
 	l := &Layer{parent: parent, depth: parent.Depth() + 1, dirs: []*os.File{scratch.Upper}, done: make(chan struct{})}
 	s.keep(scratch.Upper)
+	if s.st.UserXattr() {
+		// Now: it moves when the directory becomes a layer's. What is wrong with
+		// it the commit says.
+		_, _ = s.lowerLogs.of(scratch.Upper)
+	}
 	scratch.Upper = nil
 	c := &commit{space: s, layer: l, scratch: scratch, options: o}
 	s.commits.Go(func() { c.run(ctx) })

@@ -68,7 +68,9 @@ func (d *driver) askingProgram(profile *specs.LinuxSeccomp) ([]byte, error) {
 func (r *remembering) listen(init int, fd *os.File) {
 	r.asked = true
 	var err error
-	r.listener, err = owners.Start(fd, owners.Options{Init: init, Root: r.root, Trees: r.trees, Upper: r.Upper, Remembers: r.Remembers})
+	r.listener, err = owners.Start(fd, owners.Options{
+		Init: init, Root: r.root, Trees: r.trees, Upper: r.Upper, Below: r.Below, Remembers: r.Remembers,
+	})
 	if err != nil {
 		// With the listener closed, the calls that would be asked about fail
 		// (ENOSYS), those that look at files too.

@@ -87,14 +87,26 @@ func (l *Listener) owner(o *object) (copier.Owner, bool) {
 		}
 		return copier.ParseOwner(string(b[:n]))
 	}
-	if l.log == nil || l.log.Empty() || o.stx.Mnt_id != l.root {
+	if l.log == nil || o.stx.Mnt_id != l.root {
 		return copier.Owner{}, false
 	}
-	key, err := l.key(o)
-	if err != nil {
+	key, below, err := l.key(o)
+	switch {
+	case err == nil:
+		return l.log.Owner(key)
+	case below == "" || l.below == nil:
 		return copier.Owner{}, false
 	}
-	return l.log.Owner(key)
+	// Not on this thread, whose root is the step's.
+	var owner copier.Owner
+	var ok bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		owner, ok = l.below(below)
+	}()
+	<-done
+	return owner, ok
 }
 
 func device(o *object) uint64 { return unix.Mkdev(o.stx.Dev_major, o.stx.Dev_minor) }
@@ -115,7 +127,7 @@ func (l *Listener) note(o *object, owner copier.Owner) error {
 			return err
 		}
 	} else if l.log != nil && o.stx.Mnt_id == l.root {
-		key, err := l.key(o)
+		key, _, err := l.key(o)
 		if err == nil {
 			return l.log.Note(key, owner)
 		}
@@ -132,17 +144,18 @@ var errDeleted = errors.New("it has no name")
 
 // key names the object's inode in the upper directory, which has it: fchown
 // was called. The name is that of a moment, so that what is found under it is
-// compared: its time of change is to the nanosecond.
-func (l *Listener) key(o *object) (copier.FileKey, error) {
+// compared: its time of change is to the nanosecond. For what the upper does
+// not have, below is the path.
+func (l *Listener) key(o *object) (key copier.FileKey, below string, err error) {
 	for range 10 {
 		var b [unix.PathMax]byte
 		n, err := unix.Readlink(self(o.fd), b[:])
 		if err != nil {
-			return copier.FileKey{}, err
+			return key, "", err
 		}
 		name := string(b[:n])
 		if strings.HasSuffix(name, " (deleted)") {
-			return copier.FileKey{}, errDeleted
+			return key, "", errDeleted
 		}
 		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV}
@@ -151,7 +164,7 @@ func (l *Listener) key(o *object) (copier.FileKey, error) {
 			// Of a lower layer and untouched, or renamed just now.
 			var again [unix.PathMax]byte
 			if m, err := unix.Readlink(self(o.fd), again[:]); err == nil && string(again[:m]) == name {
-				return copier.FileKey{}, unix.ENOENT
+				return key, strings.TrimPrefix(name, "/"), unix.ENOENT
 			}
 			continue
 		}
@@ -165,17 +178,13 @@ func (l *Listener) key(o *object) (copier.FileKey, error) {
 			err = unix.Statx(o.fd, "", unix.AT_EMPTY_PATH, mask, &now)
 		}
 		same := err == nil && up.Mode == now.Mode && up.Ctime == now.Ctime && up.Btime == now.Btime && up.Size == now.Size
-		var key copier.FileKey
 		if same {
 			key, err = copier.KeyOf(fd)
 		}
 		unix.Close(fd)
-		if err != nil {
-			return key, err
-		}
-		if same {
-			return key, nil
+		if err != nil || same {
+			return key, "", err
 		}
 	}
-	return copier.FileKey{}, errors.New("its name changes all the time")
+	return key, "", errors.New("its name changes all the time")
 }

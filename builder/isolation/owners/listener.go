@@ -85,6 +85,9 @@ type Options struct {
 	// Upper is the directory that takes the changes of the root; nil where there
 	// is none: owners of symbolic links are not remembered then.
 	Upper *os.File
+	// Below returns what is remembered of what has no attributes and lies below
+	// Upper; name is a path below the root. It may be nil.
+	Below func(name string) (copier.Owner, bool)
 	// Remembers says that the root may hold remembered owners already.
 	Remembers bool
 }
@@ -100,6 +103,7 @@ type Listener struct {
 	userns uint64
 	log    *copier.OwnerLog
 	upper  int // -1: none
+	below  func(string) (copier.Owner, bool)
 	calls  map[seccomp.Call]call
 	loose  map[looseKey]copier.Owner
 	done   sync.WaitGroup
@@ -126,7 +130,7 @@ var (
 // called. It owns fd.
 func Start(fd *os.File, o Options) (_ *Listener, err error) {
 	tableOnce.Do(func() { callTable = table() })
-	l := &Listener{calls: callTable, fd: -1, stop: -1, proc: -1, ns: -1, rootFD: -1, upper: -1, remembers: o.Remembers,
+	l := &Listener{calls: callTable, fd: -1, stop: -1, proc: -1, ns: -1, rootFD: -1, upper: -1, remembers: o.Remembers, below: o.Below,
 		mounts: map[uint64]struct{}{}, loose: map[looseKey]copier.Owner{}}
 	defer fd.Close()
 	defer func() {
