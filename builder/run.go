@@ -35,8 +35,12 @@ type Confinement struct {
 	// GroupAdd are further supplementary groups, as names of the root's
 	// /etc/group or numbers; "keep-groups" alone leaves those of this process
 	// to the step.
-	GroupAdd   []string
-	Devices    []isolation.Device
+	GroupAdd []string
+	Devices  []isolation.Device
+	// CDI are devices of specifications in CDIDirs (cdi.DefaultDirs when
+	// empty), by their full names.
+	CDI, CDIDirs []string
+
 	Namespaces isolation.Namespaces
 	Security   isolation.Security
 	Limits     isolation.Limits
@@ -115,6 +119,9 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	}
 	err = withRoot(w.Root(), func(root *copier.Root) error { return c.resolveAccount(root, r, &o) })
 	if err != nil {
+		return nil, done, err
+	}
+	if err := useCDI(&r.Confinement, &o); err != nil {
 		return nil, done, err
 	}
 	if done, err = c.openVolumes(ctx, w.Root(), &o); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/cache"
+	"github.com/stratabuild/strata/builder/cdi"
 	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
@@ -50,6 +51,10 @@ type run struct {
 	mountIDs         atomic.Int64 // of scratch directories of mounts
 	cached, executed atomic.Int64
 	triggers         atomic.Int64 // ONBUILD instructions of base images
+
+	cdiOnce sync.Once
+	cdi     *cdi.Registry
+	cdiErr  error
 }
 
 // build is the build of one platform.

@@ -77,6 +77,9 @@ func (s *stage) planMount(ctx context.Context, m *runMount) (err error) {
 		if m.CacheID == "" {
 			m.CacheID = m.target
 		}
+		if ns := s.b.opts.BuildArgs["BUILDKIT_CACHE_MOUNT_NS"]; ns != "" {
+			m.CacheID = ns + "/" + m.CacheID
+		}
 		if m.From == "" {
 			return nil
 		}

@@ -105,6 +105,12 @@ func (s *stage) planRun(ctx context.Context, in *containerfile.Instruction, cmd 
 	default:
 		return nil, fmt.Errorf("--network=%s: want default, none or host: %w", network, define.ErrInvalid)
 	}
+	if err := s.planDevices(p, cmd); err != nil {
+		return nil, err
+	}
+	if name := s.b.opts.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]; name != "" && p.confinement.Hostname == "" {
+		p.confinement.Hostname = name
+	}
 	p.streams.Stdin = s.b.opts.Stdin
 	p.args, p.script = s.runArgs(cmd.ShellDependantCmdLine)
 	mounts, err := parseMounts(s.b.opts.Mounts)
@@ -186,6 +192,9 @@ func (s *stage) runKey(ctx context.Context, p *runPlan) (*cache.Key, error) {
 	addEnv(k, "build argument", p.scope)
 	addList(k, "--compat-volumes", s.volumes())
 	addConfinement(k, p.confinement)
+	if err := s.b.deviceParts(k, &p.confinement); err != nil {
+		return nil, err
+	}
 	if p.insecure {
 		k.Add("--security", instructions.SecurityInsecure)
 	}

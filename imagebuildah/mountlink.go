@@ -3,12 +3,14 @@ package imagebuildah
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
 
 	"github.com/stratabuild/strata/builder/runmount"
 	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
 )
 
 // link returns the text of the symbolic link that a mount with no-dereference
@@ -35,7 +37,11 @@ func (m *runMount) linkIn(root *copier.Root) (text string, ok bool, err error) {
 	}
 	if m.origin.ignore != nil {
 		name := strings.TrimPrefix(path.Join("/", m.Source), "/")
-		if out, _, err := m.origin.ignore.Excluded(name); err != nil || out {
+		out, _, err := m.origin.ignore.Excluded(name)
+		if err == nil && out {
+			err = fmt.Errorf("source %q is left out by the ignore file: %w", m.Source, define.ErrNotFound)
+		}
+		if err != nil {
 			return "", false, err
 		}
 	}

@@ -22,16 +22,21 @@ const (
 	AllowHostNetwork = "network.host"
 	// AllowInsecure is for RUN --security=insecure.
 	AllowInsecure = "security.insecure"
+	// AllowDevice is for RUN --device: of all devices, or with
+	// device=NAME[,alias=OTHER] of one, which the Containerfile may call OTHER.
+	AllowDevice = "device"
 )
 
-// CheckEntitlement refuses what no --allow can mean. "device" is taken and
-// allows nothing more, since RUN --device is refused.
+// CheckEntitlement refuses what no --allow can mean.
 func CheckEntitlement(name string) error {
-	switch name {
-	case AllowHostNetwork, AllowInsecure, "device":
+	if name == AllowHostNetwork || name == AllowInsecure {
 		return nil
 	}
-	return fmt.Errorf("entitlement %q: want %s, %s or device: %w", name, AllowHostNetwork, AllowInsecure, define.ErrInvalid)
+	var devices allowedDevices
+	if ok, err := devices.parse(name); ok || err != nil {
+		return err
+	}
+	return fmt.Errorf("entitlement %q: want %s, %s, %s or %s=NAME: %w", name, AllowHostNetwork, AllowInsecure, AllowDevice, AllowDevice, define.ErrInvalid)
 }
 
 // checkPlan refuses what cannot be executed in any stage that is needed,
@@ -92,9 +97,12 @@ func (b *build) checkInstruction(in *containerfile.Instruction) error {
 // not allowed.
 func (b *build) checkRun(cmd *instructions.RunCommand) error {
 	for _, f := range cmd.FlagsUsed {
-		if f != "network" && f != "mount" && f != "security" {
+		if f != "network" && f != "mount" && f != "security" && f != "device" {
 			return fmt.Errorf("RUN --%s is not in this version of strata: %w", f, define.ErrUnsupported)
 		}
+	}
+	if _, _, err := b.runDevices(cmd); err != nil {
+		return err
 	}
 	network := b.opts.Run.Network
 	if network == "" {

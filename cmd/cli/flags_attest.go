@@ -40,7 +40,7 @@ func (t *attestFlags) options(o *imagebuildah.Options) (err error) {
 	o.SBOMs, err = t.sbom.options(preset)
 	for i := range o.SBOMs {
 		o.SBOMs[i].Run, o.SBOMs[i].Pull = o.Run, o.Pull
-		o.SBOMs[i].Run.Volumes, o.SBOMs[i].Run.Devices = nil, nil // those are the steps'
+		o.SBOMs[i].Run.Volumes, o.SBOMs[i].Run.Devices, o.SBOMs[i].Run.CDI = nil, nil, nil // those are the steps'
 	}
 	return err
 }

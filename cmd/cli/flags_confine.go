@@ -7,11 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/cdi"
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
@@ -24,7 +27,8 @@ type confineFlags struct {
 	cpuQuota, pidsLimit    int64
 	cpusetCPUs, cpusetMems string
 	cgroupParent           string
-	devices, groupAdd      []string
+	devices, cdiDirs       []string
+	groupAdd               []string
 	securityOpts           []string
 	pid, ipc, uts          string
 	cgroupns, userns       string
@@ -42,7 +46,9 @@ func (c *confineFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&c.cpusetMems, "cpuset-mems", "", "use the memory of these nodes, a `list` such as 0,1")
 	fs.Int64Var(&c.pidsLimit, "pids-limit", 0, "limit the `number` of processes and threads in each RUN step; -1 is no limit")
 	fs.StringVar(&c.cgroupParent, "cgroup-parent", "", "make the control groups of RUN steps in this `group`, such as /builds or build.slice")
-	fs.StringArrayVar(&c.devices, "device", nil, "let RUN steps use a device of the host, or a directory of them, as `source[:target[:permissions]]`")
+	fs.StringArrayVar(&c.devices, "device", nil, "let RUN steps use a device of the host, or a directory of them, as `source[:target[:permissions]]`, or a CDI device as vendor.com/class=name")
+	fs.StringArrayVar(&c.cdiDirs, "cdi-config-dir", nil, "look for specifications of CDI devices in this `directory`; may be repeated, the later wins (default /etc/cdi, /var/run/cdi)")
+	_ = cmd.MarkFlagDirname("cdi-config-dir")
 	fs.StringSliceVar(&c.groupAdd, "group-add", nil, "give RUN steps a further `group` of the image, by name or number; keep-groups leaves them yours")
 	fs.StringArrayVar(&c.securityOpts, "security-opt", nil, "set a security `option` of RUN steps: seccomp=unconfined, seccomp=FILE, no-new-privileges, apparmor=PROFILE, mask=PATH[:PATH...], unmask=ALL or unmask=PATH[:PATH...]")
 	for _, n := range []struct {
@@ -82,12 +88,25 @@ func (c *confineFlags) options(o *imagebuildah.RunOptions) (err error) {
 			return fmt.Errorf("--group-add: want a group's name or number: %w", define.ErrInvalid)
 		}
 	}
+	for _, dir := range c.cdiDirs {
+		if dir, err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("--cdi-config-dir: %w", err)
+		}
+		o.CDIDirs = append(o.CDIDirs, dir)
+	}
 	for _, d := range c.devices {
+		if cdi.IsName(d) {
+			o.CDI = append(o.CDI, d)
+			continue
+		}
 		device, err := parseDevice(d)
 		if err != nil {
 			return err
 		}
 		o.Devices = append(o.Devices, device)
+	}
+	if err := builder.CheckCDI(o); err != nil {
+		return fmt.Errorf("--device: %w", err)
 	}
 	for _, s := range c.securityOpts {
 		if err := securityOption(&o.Security, s); err != nil {
@@ -114,8 +133,8 @@ func memorySize(flag, s string) (int64, error) {
 
 // parseDevice reads source[:target][:permissions].
 func parseDevice(s string) (isolation.Device, error) {
-	if !strings.HasPrefix(s, "/") && strings.Contains(s, "/") && strings.Contains(s, "=") {
-		return isolation.Device{}, fmt.Errorf("--device %s: CDI devices are not in this version of strata; name the nodes below /dev: %w", s, define.ErrUnsupported)
+	if !strings.HasPrefix(s, "/") && strings.Contains(s, "=") {
+		return isolation.Device{}, fmt.Errorf("--device %q: want a path, or a CDI device's full name such as vendor.com/class=name: %w", s, define.ErrInvalid)
 	}
 	parts := strings.Split(s, ":")
 	d := isolation.Device{Source: parts[0]}

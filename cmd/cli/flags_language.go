@@ -17,10 +17,10 @@ type languageFlags struct {
 
 func (l *languageFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringArrayVar(&l.allow, "allow", nil, "let the Containerfile ask for this `entitlement`: network.host or security.insecure")
+	fs.StringArrayVar(&l.allow, "allow", nil, "let the Containerfile ask for this `entitlement`: network.host, security.insecure, device (all CDI devices) or device=NAME[,alias=OTHER]")
 	fs.StringArrayVar(&l.contexts, "build-context", nil, "let FROM and from= of a name mean another context, as `name=value`: a directory, a git or http URL, docker-image://NAME or oci-layout://DIR[:TAG]")
 	fs.StringArrayVar(&l.cpp, "cpp-flag", nil, "give the C preprocessor, which reads Containerfiles that end in .in, this `flag`: -DNAME[=VALUE] or -UNAME")
-	_ = cmd.RegisterFlagCompletionFunc("allow", fixedValues(imagebuildah.AllowHostNetwork, imagebuildah.AllowInsecure))
+	_ = cmd.RegisterFlagCompletionFunc("allow", fixedValues(imagebuildah.AllowHostNetwork, imagebuildah.AllowInsecure, imagebuildah.AllowDevice))
 }
 
 // options checks the values and puts them into o.

@@ -42,7 +42,7 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&r.network, "network", "", "network of RUN steps: private (a namespace of the build's own that reaches the outside), host, none, bridge (as private, by the kernel, for root), ns:PATH, container:PID, pasta or slirp4netns; give the `mode` (default: private where that can be had, else the host's, with a note)")
 	fs.StringSliceVar(&r.capAdd, "cap-add", nil, "give RUN steps a `capability`, such as NET_ADMIN")
 	fs.StringSliceVar(&r.capDrop, "cap-drop", nil, "take a `capability`, or ALL, from RUN steps")
-	fs.StringArrayVarP(&r.volumes, "volume", "v", nil, "mount a directory of the host into RUN steps, as `source:target[:options]`: ro, O (what is written is thrown away), U (give it to the step's user), nosuid, noexec, dev")
+	fs.StringArrayVarP(&r.volumes, "volume", "v", nil, "mount a directory of the host into RUN steps, as `source:target[:options]`: ro, O (what is written is thrown away), U (give it to the step's user), z or Z (label it for SELinux), bind (without what is mounted below it), nosuid, noexec, dev, or a propagation, which ends at the step")
 	fs.StringSliceVar(&r.ulimits, "ulimit", nil, "limit RUN steps, as `name=soft[:hard]`, such as nofile=1024:4096")
 	fs.StringVar(&r.shmSize, "shm-size", "65536k", "`size` of /dev/shm in RUN steps, in bytes or with a unit b, k, m or g")
 	fs.StringSliceVar(&r.addHosts, "add-host", nil, "add a line to /etc/hosts of RUN steps, as `name:ip`")
@@ -155,8 +155,11 @@ func parseVolume(s string) (isolation.Volume, error) {
 		return v, nil
 	}
 	for o := range strings.SplitSeq(parts[2], ",") {
-		if o == "ro" {
+		switch o {
+		case "ro":
 			v.ReadOnly = true
+		case builder.VolumeCopyUp, builder.VolumeCopyUpMode:
+			return v, fmt.Errorf("--volume %q: %s is for tmpfs mounts: use --mount type=tmpfs,tmpcopyup: %w", s, o, define.ErrInvalid)
 		}
 		v.Options = append(v.Options, o)
 	}

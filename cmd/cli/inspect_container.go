@@ -44,6 +44,7 @@ func inspectContainer(e *builder.Engine, d *builder.ContainerDetails) (*inspecti
 	if d.Settings.Runtime != "" && d.Settings.Isolation == "" {
 		doc.Isolation = "oci"
 	}
+	doc.Devices = append(doc.Devices, d.Defaults.CDI...)
 	for _, device := range d.Defaults.Devices {
 		doc.Devices = append(doc.Devices, device.Source)
 	}
