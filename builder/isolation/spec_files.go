@@ -30,15 +30,9 @@ func (s *Spec) files(o Options) error {
 	if !o.NoHostname {
 		s.Files["/etc/hostname"] = []byte(o.Hostname + "\n")
 	}
-	host, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("resolver configuration of the host: %w", err)
-	}
-	resolv, err := resolvConf(string(host), o)
-	if err != nil {
+	if err := s.resolvConf(o); err != nil {
 		return err
 	}
-	s.Files["/etc/resolv.conf"] = []byte(resolv)
 	for _, m := range s.Mounts {
 		for file := range s.Files {
 			if file == m.Destination || strings.HasPrefix(file, m.Destination+"/") {
@@ -133,13 +127,30 @@ func hostEntry(h string, gateway netip.Addr) ([]string, netip.Addr, error) {
 	return names, addr, nil
 }
 
-// resolvConf makes the step's /etc/resolv.conf from the host's. DNS "none"
-// leaves the file empty. Name servers on the host's loopback device are left
+// resolvConf adds the step's /etc/resolv.conf. DNS "none" leaves it the
+// root's own.
+func (s *Spec) resolvConf(o Options) error {
+	if slices.Equal(o.DNS, []string{"none"}) {
+		if len(o.DNSSearch) > 0 || len(o.DNSOptions) > 0 {
+			return fmt.Errorf("DNS server none: the step is to keep the image's /etc/resolv.conf, without search domains and options of yours: %w", define.ErrInvalid)
+		}
+		return nil
+	}
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("resolver configuration of the host: %w", err)
+	}
+	resolv, err := resolvConf(string(host), o)
+	if err != nil {
+		return err
+	}
+	s.Files["/etc/resolv.conf"] = []byte(resolv)
+	return nil
+}
+
+// resolvConf makes the step's /etc/resolv.conf from the host's. Name servers on the host's loopback device are left
 // out unless the step shares the network.
 func resolvConf(host string, o Options) (string, error) {
-	if slices.Equal(o.DNS, []string{"none"}) {
-		return "", nil
-	}
 	servers, search, options, err := resolvOptions(o)
 	if err != nil {
 		return "", err

@@ -163,7 +163,6 @@ func TestNetworkFiles(t *testing.T) {
 		"servers": {Options{DNS: []string{"192.0.2.1", "2001:db8::1"}}, "search a b\noptions edns0 trust-ad\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n"},
 		"no search": {Options{Network: NetworkHost, DNSSearch: []string{"."}, DNSOptions: []string{"ndots:3"}},
 			"nameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:3\n"},
-		"off": {Options{DNS: []string{"none"}}, ""},
 	} {
 		got, err := resolvConf(host, c.o)
 		if err != nil || got != c.want {

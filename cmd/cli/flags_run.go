@@ -46,7 +46,7 @@ func (r *runFlags) add(cmd *cobra.Command) {
 	fs.StringSliceVar(&r.ulimits, "ulimit", nil, "limit RUN steps, as `name=soft[:hard]`, such as nofile=1024:4096")
 	fs.StringVar(&r.shmSize, "shm-size", "65536k", "`size` of /dev/shm in RUN steps, in bytes or with a unit b, k, m or g")
 	fs.StringSliceVar(&r.addHosts, "add-host", nil, "add a line to /etc/hosts of RUN steps, as `name:ip`")
-	fs.StringSliceVar(&r.dns, "dns", nil, "use this DNS `server` in RUN steps instead of the host's")
+	fs.StringSliceVar(&r.dns, "dns", nil, "use this DNS `server` in RUN steps instead of the host's; none leaves the image's own resolv.conf to them")
 	fs.StringSliceVar(&r.dnsSearch, "dns-search", nil, "use this DNS search `domain` in RUN steps")
 	fs.StringSliceVar(&r.dnsOptions, "dns-option", nil, "use this resolver `option` in RUN steps")
 	fs.BoolVar(&r.httpProxy, "http-proxy", true, "pass the proxy variables of this process to RUN steps, and let a private network reach those proxies on the host's loopback device")
@@ -93,8 +93,11 @@ func (r *runFlags) options() (imagebuildah.RunOptions, error) {
 		return o, fmt.Errorf("--shm-size %q: want bytes, or a number with a unit b, k, m or g: %w", r.shmSize, define.ErrInvalid)
 	}
 	for _, s := range r.dns {
+		if s == "none" && len(r.dns) == 1 {
+			break // the image's own file
+		}
 		if _, err := netip.ParseAddr(s); err != nil {
-			return o, fmt.Errorf("--dns %q: want an IP address: %w", s, define.ErrInvalid)
+			return o, fmt.Errorf("--dns %q: want an IP address, or none alone for the image's own resolv.conf: %w", s, define.ErrInvalid)
 		}
 	}
 	for _, v := range r.volumes {

@@ -22,7 +22,9 @@ type Options struct {
 	// directories. "" takes the first of crun, runc, youki and runsc that is
 	// installed and can run a step here.
 	Runtime string
-	// Flags go before the runtime's command, after the driver's own.
+	// Flags go before the runtime's command, after the driver's own, with or
+	// without their dashes. root=DIRECTORY is StateDir; what the runtime logs
+	// is appended to FILE of log=FILE when the step has ended.
 	Flags []string
 	// StateDir is the runtime's state directory (--root), made when missing.
 	// "" is a directory per step that goes with the step.
@@ -30,6 +32,33 @@ type Options struct {
 	// TempDir is where the steps' private directories are made; "" is
 	// os.TempDir().
 	TempDir string
+
+	log string // of Flags
+}
+
+// readFlags gives flags their dashes and takes out those whose files are ours.
+func (o *Options) readFlags() error {
+	var flags []string
+	for _, f := range o.Flags {
+		if strings.Trim(f, "-") == "" || strings.ContainsRune(f, 0) {
+			return fmt.Errorf("runtime flag %q: want a flag such as debug: %w", f, define.ErrInvalid)
+		}
+		if f[0] != '-' {
+			f = "--" + f
+		}
+		switch name, value, _ := strings.Cut(f, "="); {
+		case (name == "--log" || name == "--root") && value == "":
+			return fmt.Errorf("runtime flag %q: want %s=PATH: %w", f, name[2:], define.ErrInvalid)
+		case name == "--log":
+			o.log = value
+		case name == "--root":
+			o.StateDir = value
+		default:
+			flags = append(flags, f)
+		}
+	}
+	o.Flags = flags
+	return nil
 }
 
 // candidates are tried in this order when no runtime is named.
@@ -53,18 +82,16 @@ type driver struct {
 // New returns a driver. Whether the runtime exists is not looked at yet, see
 // Available.
 func New(o Options) (isolation.Driver, error) {
-	for _, f := range o.Flags {
-		if f == "" || strings.ContainsRune(f, 0) {
-			return nil, fmt.Errorf("runtime flag %q: want a flag such as --debug: %w", f, define.ErrInvalid)
-		}
+	if err := o.readFlags(); err != nil {
+		return nil, err
 	}
-	for _, p := range []*string{&o.StateDir, &o.TempDir} {
+	for _, p := range []*string{&o.StateDir, &o.TempDir, &o.log} {
 		if *p == "" {
 			continue
 		}
 		abs, err := filepath.Abs(*p)
 		if err != nil {
-			return nil, fmt.Errorf("directory %s of the OCI runtime: %w", *p, err)
+			return nil, fmt.Errorf("path %s of the OCI runtime: %w", *p, err)
 		}
 		*p = abs
 	}

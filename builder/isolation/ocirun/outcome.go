@@ -3,10 +3,13 @@ package ocirun
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -30,6 +33,26 @@ func (w *work) complaint() string {
 	return lastError(b)
 }
 
+// keepLog appends what the runtime has logged to a file of the user's.
+func (w *work) keepLog(name string) error {
+	if name == "" {
+		return nil
+	}
+	b, err := os.ReadFile(w.path("log"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("log of the OCI runtime: %w", err)
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
 // lastError reads JSON lines {"level": ..., "msg": ...}. Lines of another form
 // count as messages when there is nothing better.
 func lastError(log []byte) string {
@@ -38,7 +61,12 @@ func lastError(log []byte) string {
 		var entry struct{ Level, Msg string }
 		switch err := json.Unmarshal(line, &entry); {
 		case err != nil:
-			any = string(line)
+			switch level, msg := textEntry(string(line)); level {
+			case "":
+				any = string(line)
+			case "error", "fatal":
+				last = msg
+			}
 		case entry.Level == "error" || entry.Level == "fatal":
 			last = entry.Msg
 		case entry.Msg != "" && entry.Level == "":
@@ -49,6 +77,18 @@ func lastError(log []byte) string {
 		last = any
 	}
 	return strings.Join(strings.Fields(last), " ")
+}
+
+// textEntry reads time="..." level=error msg="...", as runc logs without JSON;
+// level is "" when line is something else.
+func textEntry(line string) (level, msg string) {
+	_, rest, _ := strings.Cut(line, " level=")
+	level, rest, _ = strings.Cut(rest, " msg=")
+	msg, _, _ = strings.Cut(rest, " ")
+	if quoted, err := strconv.QuotedPrefix(rest); err == nil {
+		msg, _ = strconv.Unquote(quoted)
+	}
+	return level, msg
 }
 
 // notStarted says why the runtime could not start the step: an ExitError when
@@ -83,6 +123,9 @@ func (r *oci) outcome(s *isolation.Step, w *work, st *os.ProcessState) error {
 	}
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return fmt.Errorf("OCI runtime %s: killed by signal %d", r.name(), ws.Signal())
+	}
+	if _, err := os.Stat(w.path("pid")); len(r.o.Flags) > 0 && errors.Is(err, fs.ErrNotExist) && w.complaint() == "" {
+		return fmt.Errorf("OCI runtime %s: ended with status %d before the step began; are its flags right (%s)?", r.name(), code, strings.Join(r.o.Flags, " "))
 	}
 	if code == 1 || code > 128+64 {
 		if c := w.complaint(); c != "" {

@@ -64,7 +64,7 @@ func (r *oci) run(ctx context.Context, s *isolation.Step) (err error) {
 		return err
 	}
 	defer func() {
-		if e := w.remove(); e != nil && err == nil {
+		if e := errors.Join(w.keepLog(r.o.log), w.remove()); e != nil && err == nil {
 			err = e
 		}
 	}()

@@ -29,6 +29,8 @@ func TestLastError(t *testing.T) {
 		`{"level":"error","msg":"a"}` + "\n" + `{"level":"error","msg":"b\nc"}` + "\n" + `{"level":"info","msg":"d"}`: "b c",
 		"junk\n" + `{"level":"error","msg":"a"}`: "a",
 		`{"msg":"bare"}`:                         "bare",
+		`time="t" level=error msg="exec: \"/x\": a\nb" func="f()"` + "\n" + `time="t" level=debug msg=last`: `exec: "/x": a b`,
+		`time="t" level=debug msg=d`: "",
 	} {
 		if got := lastError([]byte(log)); got != want {
 			t.Errorf("%q: %q, want %q", log, got, want)
@@ -345,6 +347,23 @@ func TestFlags(t *testing.T) {
 		r := &oci{path: c.path, userns: c.userns}
 		if got := strings.Join(r.flags(w, c.spec)[6:], " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+}
+
+func TestOptionsFlags(t *testing.T) {
+	t.Parallel()
+	o := Options{Flags: []string{"debug", "--log-format=text", "log=a/b", "root=/state", "x=log=1"}}
+	if err := o.readFlags(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(o.Flags, " "); got != "--debug --log-format=text --x=log=1" || o.log != "a/b" || o.StateDir != "/state" {
+		t.Errorf("%q, log %q, state %q", got, o.log, o.StateDir)
+	}
+	for _, bad := range []string{"", "--", "log", "--log=", "root", "a\x00b"} {
+		o := Options{Flags: []string{bad}}
+		if err := o.readFlags(); !errors.Is(err, define.ErrInvalid) {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
