@@ -1,15 +1,12 @@
 package docs
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 	"github.com/stratabuild/strata/cmd/cli"
@@ -33,15 +30,18 @@ type Row struct {
 	// "go:PACKAGE.TestName".
 	Tests []string
 	Note  string
+	// Written is how an option is written, where its name does not say it: the
+	// words that a line of a test has, and the flag that the status is tried by.
+	Written string
 }
 
 // tree is a directory from which the module's root is "..": tests and
 // generators run in one that lies in it.
 const tree = ".."
 
-// Forms reads docs/compatibility.tsv and adds to each row the cases of the
+// Rows reads docs/compatibility.tsv and adds to each row the cases of the
 // corpus that name it.
-func Forms() ([]Row, error) {
+func Rows() ([]Row, error) {
 	data, err := os.ReadFile(filepath.Join(tree, "docs/compatibility.tsv"))
 	if err != nil {
 		return nil, err
@@ -60,8 +60,8 @@ func Forms() ([]Row, error) {
 			group = strings.Trim(line, "[]")
 			continue
 		}
-		cells := append(strings.Split(line, "\t"), "", "", "")
-		r := Row{Group: group, Name: cells[0], Status: cells[1], Note: cells[3]}
+		cells := append(strings.Split(line, "\t"), "", "", "", "")
+		r := Row{Group: group, Name: cells[0], Status: cells[1], Note: cells[3], Written: cells[4]}
 		if !slices.Contains([]string{Works, Accepted, Refused, Missing}, r.Status) {
 			return nil, fmt.Errorf("compatibility.tsv:%d: status %q", n+1, r.Status)
 		}
@@ -100,120 +100,42 @@ func casesByRow() (map[string][]string, error) {
 	return cases, nil
 }
 
-// Settled drops from the page of compatibility what every new test changes,
-// so that adding one does not make the page stale.
-func Settled(page []byte) []byte {
-	head, options, ok := bytes.Cut(page, []byte("\n## Options of build"))
-	if !ok {
-		return page
+// OptionsGroup is the section of the table that is about the options of
+// build; the others are about forms of the language.
+const OptionsGroup = "Options of build"
+
+// Split returns the forms of the language and the options of build.
+func Split(rows []Row) (forms, options []Row) {
+	for _, r := range rows {
+		if r.Group == OptionsGroup {
+			options = append(options, r)
+		} else {
+			forms = append(forms, r)
+		}
 	}
-	return append(head, testNames.ReplaceAll(options, nil)...)
+	return forms, options
 }
 
-var testNames = regexp.MustCompile("`(corpus|scripts)/[^`]*`(, )?")
-
-// maxShown is how many tests of an option are named.
-const maxShown = 3
-
-// BuildOptions are the flags of build: what it has, what it takes without
-// effect, and what it refuses. Tests are those that write the flag.
-func BuildOptions() ([]Row, error) {
-	build, _, err := cli.NewCommand().Find([]string{"build"})
-	if err != nil {
-		return nil, err
-	}
-	uses, err := usesOfFlags()
-	if err != nil {
-		return nil, err
-	}
-	noEffect := map[string]string{}
-	for _, f := range cli.NoEffect() {
-		noEffect[f[0]] = f[1]
-	}
-	var rows []Row
-	build.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		r := Row{Name: "--" + f.Name, Status: Works, Tests: uses[f.Name]}
-		if f.Shorthand != "" {
-			r.Name += ", -" + f.Shorthand
-			r.Tests = append(slices.Clone(r.Tests), uses["-"+f.Shorthand]...)
-		}
-		if because, ok := noEffect[f.Name]; ok {
-			r.Status, r.Note = Accepted, "no effect: "+because
-		}
-		rows = append(rows, r)
-	})
-	for _, m := range cli.Missing() {
-		if m.Command == "build" {
-			rows = append(rows, Row{Name: "--" + m.Name, Status: Refused, Note: m.Instead, Tests: uses[m.Name]})
-		}
-	}
-	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Name, b.Name) })
-	for i := range rows {
-		slices.Sort(rows[i].Tests)
-		rows[i].Tests = slices.Compact(rows[i].Tests)
-		rows[i].Tests = rows[i].Tests[:min(len(rows[i].Tests), maxShown)]
-	}
-	return rows, nil
+// Flag is the flag of an option's row, without dashes.
+func (r Row) Flag() string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.Name, "--"), " ")
+	name, _, _ = strings.Cut(name, "=")
+	return name
 }
 
-// usesOfFlags maps flags, without dashes, and "-x" for short ones, to the
-// tests whose lines with build or args write them.
-func usesOfFlags() (map[string][]string, error) {
-	flag := regexp.MustCompile(`(?:^|[\s'"=])--([a-z][a-z0-9-]+)`)
-	short := regexp.MustCompile(`\s(-[a-zA-Z])\b`)
-	uses := map[string][]string{}
-	note := func(line, test string) {
-		for _, m := range flag.FindAllStringSubmatch(line, -1) {
-			uses[m[1]] = append(uses[m[1]], test)
-		}
-		for _, m := range short.FindAllStringSubmatch(line, -1) {
-			uses[m[1]] = append(uses[m[1]], test)
-		}
-	}
-	root := filepath.Join(tree, "tests")
-	err := filepath.WalkDir(filepath.Join(root, "scripts"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".txtar") {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name, _ := filepath.Rel(root, strings.TrimSuffix(path, ".txtar"))
-		for line := range strings.SplitSeq(string(data), "\n") {
-			if strings.Contains(line, "build") && strings.Contains(line, "strata") {
-				note(line, name)
-			}
-		}
-		return nil
-	})
-	cases, globErr := filepath.Glob(filepath.Join(root, "corpus/*/case"))
-	for _, f := range cases {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.SplitSeq(string(data), "\n") {
-			if strings.HasPrefix(line, "args:") {
-				note(line, "corpus/"+filepath.Base(filepath.Dir(f)))
-			}
-		}
-	}
-	return uses, errors.Join(err, globErr)
-}
+// Part is what an option's row says behind the flag, "" when it is about the
+// flag itself: a value, or a key of its value.
+func (r Row) Part() string { return strings.TrimPrefix(strings.TrimPrefix(r.Name, "--"+r.Flag()), " ") }
 
 // compatibility is the page of all rows.
 func compatibility() ([]byte, error) {
-	forms, err := Forms()
+	rows, err := Rows()
 	if err != nil {
 		return nil, err
 	}
-	options, err := BuildOptions()
-	if err != nil {
-		return nil, err
-	}
+	forms, options := Split(rows)
 	var b strings.Builder
-	b.WriteString("<!-- Generated by go generate ./docs from docs/compatibility.tsv, the flags of build and tests/corpus. -->\n\n" + `# Compatibility
+	b.WriteString("<!-- Generated by go generate ./docs from docs/compatibility.tsv and tests/corpus. -->\n\n" + `# Compatibility
 
 What becomes of each form of the Containerfile language, as BuildKit and buildah know it, and of each option of ` + "`build`" + `.
 *works*: as the Dockerfile reference says. *accepted*: with the effect in the last column. *refused*: with an error that names it.
@@ -221,22 +143,26 @@ What becomes of each form of the Containerfile language, as BuildKit and buildah
 
 `)
 	count := map[string]int{}
-	for _, r := range append(slices.Clone(forms), options...) {
+	for _, r := range rows {
 		count[r.Status]++
 	}
 	fmt.Fprintf(&b, "Rows: %d works, %d accepted, %d refused, %d missing.\n", count[Works], count[Accepted], count[Refused], count[Missing])
-	group := ""
-	for _, r := range forms {
-		if r.Group != group {
-			group = r.Group
-			b.WriteString("\n## " + group + "\n\n| form | status | tests | |\n|---|---|---|---|\n")
+	for len(forms) > 0 {
+		group := forms[0].Group
+		n := slices.IndexFunc(forms, func(r Row) bool { return r.Group != group })
+		if n < 0 {
+			n = len(forms)
 		}
-		r.write(&b)
+		b.WriteString("\n## " + group + "\n\n")
+		table(&b, "form", forms[:n], func(r Row) string { return r.Name })
+		forms = forms[n:]
 	}
-	b.WriteString("\n## Options of build\n\nAt most three of the tests that use an option are named.\n\n| option | status | tests | |\n|---|---|---|---|\n")
-	for _, r := range options {
-		r.write(&b)
+	b.WriteString("\n## " + OptionsGroup + "\n\nThose of buildah 1.45 and docker buildx, and strata's own. A word behind a flag is a value, or a key of its value.\n\n")
+	shorts, err := shortForms()
+	if err != nil {
+		return nil, err
 	}
+	table(&b, "option", options, func(r Row) string { return r.Name + shorts[r.Name] })
 	if err := differences(&b); err != nil {
 		return nil, err
 	}
@@ -274,10 +200,47 @@ func differences(b *strings.Builder) error {
 	return nil
 }
 
-func (r Row) write(b *strings.Builder) {
-	tests := make([]string, len(r.Tests))
-	for i, t := range r.Tests {
-		tests[i] = "`" + t + "`"
+// shortForms are what to write behind the names of build's flags.
+func shortForms() (map[string]string, error) {
+	build, _, err := cli.NewCommand().Find([]string{"build"})
+	if err != nil {
+		return nil, err
 	}
-	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", cell(r.Name), r.Status, strings.Join(tests, ", "), cell(r.Note))
+	shorts := map[string]string{}
+	build.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Shorthand != "" {
+			shorts["--"+f.Name] = ", -" + f.Shorthand
+		}
+	})
+	return shorts, nil
+}
+
+// maxAligned is the width up to which cells make their column wider.
+const maxAligned = 64
+
+// table writes rows so that the columns are straight in the text, too.
+func table(b *strings.Builder, title string, rows []Row, name func(Row) string) {
+	lines := [][]string{{title, "status", "tests", "note"}, {"---", "---", "---", "---"}}
+	for _, r := range rows {
+		tests := make([]string, len(r.Tests))
+		for i, t := range r.Tests {
+			tests[i] = "`" + t + "`"
+		}
+		lines = append(lines, []string{"`" + cell(name(r)) + "`", r.Status, strings.Join(tests, ", "), cell(r.Note)})
+	}
+	var width [4]int
+	for _, cells := range lines {
+		for i, c := range cells {
+			if n := utf8.RuneCountInString(c); n <= maxAligned {
+				width[i] = max(width[i], n)
+			}
+		}
+	}
+	width[3] = 0 // the last need not end in one place
+	for _, cells := range lines {
+		for i, c := range cells {
+			fmt.Fprintf(b, "| %-*s ", width[i], c)
+		}
+		b.WriteString("|\n")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +22,8 @@ import (
 // the real binary and a store of the script's own. Beside testscript's
 // commands there are:
 //
-//	registry [-auth U:P]  start a registry, set $REGISTRY (host:port)
+//	registry [-auth U:P]  start a registry, set $REGISTRY (host:port); -tls: HTTPS with certs/ca.crt;
+//	                      -fail N: the first N requests for manifests end with status 503
 //	tree IMAGE [PATH...]  print the image's files (at and below the paths), one line each
 //	toplayer IMAGE        print the members of the image's last layer
 //	image IMAGE           print manifest and config, normalised, as JSON
@@ -104,17 +106,39 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 }
 
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	const usage = "usage: registry [-auth USER:PASSWORD] [-tls] [-fail N]"
 	var o registrytest.Options
-	switch {
-	case len(args) == 2 && args[0] == "-auth":
-		o.Username, o.Password, _ = strings.Cut(args[1], ":")
-	case neg || len(args) != 0:
-		ts.Fatalf("usage: registry [-auth USER:PASSWORD]")
+	fails := 0
+	for len(args) > 0 {
+		switch {
+		case args[0] == "-tls":
+			o.TLS, args = true, args[1:]
+			continue
+		case len(args) < 2 || neg:
+			ts.Fatalf(usage)
+		case args[0] == "-auth":
+			o.Username, o.Password, _ = strings.Cut(args[1], ":")
+		case args[0] == "-fail":
+			n, err := strconv.Atoi(args[1])
+			ts.Check(err)
+			fails = n
+		default:
+			ts.Fatalf(usage)
+		}
+		args = args[2:]
 	}
 	r, err := registrytest.New(o)
 	ts.Check(err)
 	ts.Defer(func() { r.Close() })
 	ts.Setenv("REGISTRY", r.Host())
+	if fails > 0 {
+		r.Inject(registrytest.Fault{Method: "GET", Path: "/manifests/", Times: fails, Status: 503})
+	}
+	if o.TLS {
+		dir := ts.MkAbs("certs")
+		ts.Check(os.MkdirAll(dir, 0o700))
+		ts.Check(r.WriteCA(dir))
+	}
 }
 
 // cmdBase pulls the base image into the script's store.
