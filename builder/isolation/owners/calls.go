@@ -15,12 +15,15 @@ const (
 	famStat
 	famStatx
 	famSetID
+	famGetID
 	famSetGroups
 )
 
 var chownNames = []string{"chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"}
 
-var setIDNames = []string{
+var idNames = []string{
+	"getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid",
+	"getuid32", "geteuid32", "getgid32", "getegid32", "getresuid32", "getresgid32",
 	"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
 	"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32", "setfsuid32", "setfsgid32", "setgroups32",
 }
@@ -38,7 +41,7 @@ func nativeStatNames() []string {
 
 // Asked are the calls that a filter must ask about.
 func Asked() seccomp.Asked {
-	common := append(append([]string{"statx"}, chownNames...), setIDNames...)
+	common := append(append([]string{"statx"}, chownNames...), idNames...)
 	return seccomp.Asked{Native: append(nativeStatNames(), common...), Compat: common}
 }
 
@@ -49,12 +52,14 @@ type call struct {
 	// directory's descriptor, or of the file's own where there is no path; flags
 	// that of the AT_* flags.
 	path, dir, flags int
-	nofollow         bool // without AT_SYMLINK_NOFOLLOW
-	uid, gid         int  // famChown: indices
-	buffer           int  // famStat and famStatx: where the answer goes
-	ids              int  // famSetID: how many ids there are
-	short            bool // ids of 16 bits
-	narrow           bool // arguments of 32 bits
+	nofollow         bool   // without AT_SYMLINK_NOFOLLOW
+	uid, gid         int    // famChown: indices
+	buffer           int    // famStat and famStatx: where the answer goes
+	ids              int    // famSetID: how many ids there are
+	group            bool   // famSetID and famGetID: of groups
+	name             string // of these, without "uid" or "gid"
+	short            bool   // ids of 16 bits
+	narrow           bool   // arguments of 32 bits
 }
 
 // table lists the calls by what notifications name them.
@@ -90,12 +95,19 @@ func describe(name string) call {
 		return call{family: famStatx, path: 1, dir: 0, flags: 2, buffer: 4}
 	case "setgroups":
 		none.family = famSetGroups
-	case "setreuid", "setregid":
-		none.family, none.ids = famSetID, 2
-	case "setresuid", "setresgid":
-		none.family, none.ids = famSetID, 3
 	default:
-		none.family, none.ids = famSetID, 1
+		none.name, none.group = name[:len(name)-len("uid")], strings.HasSuffix(name, "gid")
+		none.family = famSetID
+		switch none.name {
+		case "get", "gete", "getres":
+			none.family = famGetID
+		case "setre":
+			none.ids = 2
+		case "setres":
+			none.ids = 3
+		default: // set, setfs
+			none.ids = 1
+		}
 	}
 	return none
 }

@@ -8,8 +8,9 @@
 // have attributes in the layer's copier.OwnerLog, and answers 0. The layer is
 // written with these owners. stat(2) and its kin are answered with them, since
 // programs carry owners from one file to another: cp -a, sed -i, chgrp, useradd.
-// Calls that change the caller's ids succeed without effect, as with fakeroot:
-// apt, su and dpkg go on as the one id there is.
+// Calls that change the caller's ids succeed by the kernel's rules, but change
+// only what the caller and its children are told: apt, su and dpkg go on as the
+// one id there is, and what they make is its own until it is given away.
 //
 // What a hostile step can gain: nothing that it could not have with setfattr.
 //

@@ -114,6 +114,7 @@ type Listener struct {
 	rootIno   uint64 // of the step's root directory
 	rootFD    int
 	remembers bool // there may be owners to show
+	processes map[uint32]*credentials
 	err       error
 }
 
@@ -131,7 +132,7 @@ var (
 func Start(fd *os.File, o Options) (_ *Listener, err error) {
 	tableOnce.Do(func() { callTable = table() })
 	l := &Listener{calls: callTable, fd: -1, stop: -1, proc: -1, ns: -1, rootFD: -1, upper: -1, remembers: o.Remembers, below: o.Below,
-		mounts: map[uint64]struct{}{}, loose: map[looseKey]copier.Owner{}}
+		mounts: map[uint64]struct{}{}, loose: map[looseKey]copier.Owner{}, processes: map[uint32]*credentials{}}
 	defer fd.Close()
 	defer func() {
 		if err != nil {
@@ -278,29 +279,14 @@ func (l *Listener) answer(n *notification) response {
 	switch c.family {
 	case famSetID:
 		return l.setIDs(n, &c)
+	case famGetID:
+		return l.getIDs(n, &c)
 	case famSetGroups:
-		if !l.capable(n.pid, unix.CAP_SETGID) {
-			return pass
-		}
-		return response{}
+		return l.setGroups(n)
 	case famChown:
 		return l.chown(n, &c)
 	}
 	return l.stat(n, &c)
-}
-
-// setIDs answers calls about ids that there are none of with success. What
-// setfsuid(2) returns is the id before, 0.
-func (l *Listener) setIDs(n *notification, c *call) response {
-	for i := range c.ids {
-		if id := c.id(n.args[i]); id != 0 && id != keep {
-			if !l.capable(n.pid, unix.CAP_SETUID) {
-				return pass
-			}
-			return response{}
-		}
-	}
-	return pass
 }
 
 // capable reports whether the caller has the capability in our user
