@@ -21,7 +21,7 @@ func Tmpfs(size int64, mode uint32) (*os.File, error) {
 // newTmpfs makes a detached tmpfs; noswap keeps it out of swap where the
 // kernel (6.4) and our privileges allow it.
 func newTmpfs(attr int, options [][2]string, noswap bool) (*os.File, error) {
-	fail := func(err error) (*os.File, error) { return nil, fmt.Errorf("make a tmpfs: %w", err) }
+	fail := func(err error) (*os.File, error) { return nil, explain("make a tmpfs", err) }
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fail(err)

@@ -22,7 +22,7 @@ func TreeAlone(sub *os.File) (*os.File, error) {
 		return nil, fmt.Errorf("%s without what is mounted below it: a user namespace cannot leave out mounts that it was given: %w", sub.Name(), define.ErrUnsupported)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("clone the mount of %s: %w", sub.Name(), err)
+		return nil, explain("clone the mount of "+sub.Name(), err)
 	}
 	return os.NewFile(uintptr(fd), sub.Name()), nil
 }
@@ -40,7 +40,7 @@ func Tree(root, sub *os.File) (*os.File, error) {
 	}
 	runtime.KeepAlive(sub)
 	if err != nil {
-		return nil, fmt.Errorf("clone the mount of %s: %w", sub.Name(), err)
+		return nil, explain("clone the mount of "+sub.Name(), err)
 	}
 	return os.NewFile(uintptr(fd), sub.Name()), nil
 }

@@ -1,0 +1,18 @@
+package runmount
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/stratabuild/strata/define"
+	"golang.org/x/sys/unix"
+)
+
+// explain says of a mount that the kernel refuses what would allow it: that is
+// how it is in containers without CAP_SYS_ADMIN.
+func explain(doing string, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%s: this host allows no mounts: give strata CAP_SYS_ADMIN or user namespaces: %w: %w", doing, err, define.ErrUnsupported)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
