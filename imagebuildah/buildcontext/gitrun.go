@@ -26,6 +26,9 @@ const (
 	gitPoll    = 500 * time.Millisecond
 )
 
+// gitMemory is more than git needs, for what it fetches with --depth.
+const gitMemory = 2 << 30
+
 // errGitStopped marks a git process that was ended for a bound of ours.
 var errGitStopped = errors.New("git was stopped")
 
@@ -152,11 +155,16 @@ func (g *gitRun) run(ctx context.Context, cancel context.CancelCauseFunc, env, a
 	cmd.WaitDelay = 5 * time.Second
 	done := make(chan struct{})
 	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		g.watch(done, messages, cancel)
-	}()
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		go func() {
+			defer close(watched)
+			g.watch(cmd.Process.Pid, done, messages, cancel)
+		}()
+		err = cmd.Wait()
+	} else {
+		close(watched)
+	}
 	close(done)
 	<-watched
 	if cause := context.Cause(ctx); cause != nil {
@@ -168,8 +176,9 @@ func (g *gitRun) run(ctx context.Context, cancel context.CancelCauseFunc, env, a
 	return out.String(), nil
 }
 
-// watch stops git when it is silent for too long or fills the disk.
-func (g *gitRun) watch(done <-chan struct{}, messages *tail, cancel context.CancelCauseFunc) {
+// watch stops git when it is silent for too long, or fills the disk or the
+// memory: a server's list of references may have no end.
+func (g *gitRun) watch(pid int, done <-chan struct{}, messages *tail, cancel context.CancelCauseFunc) {
 	var before unix.Statfs_t
 	known := unix.Statfs(g.temp, &before) == nil
 	tick := time.NewTicker(gitPoll)
@@ -184,6 +193,10 @@ func (g *gitRun) watch(done <-chan struct{}, messages *tail, cancel context.Canc
 			cancel(fmt.Errorf("nothing heard from it for %s: %w", silent.Round(time.Second), errGitStopped))
 			return
 		}
+		if used := processMemory(pid, 0); used > gitMemory {
+			cancel(fmt.Errorf("it takes more than %d MiB of memory: %w", gitMemory>>20, errGitStopped))
+			return
+		}
 		var now unix.Statfs_t
 		if !known || unix.Statfs(g.temp, &now) != nil {
 			continue
@@ -194,6 +207,32 @@ func (g *gitRun) watch(done <-chan struct{}, messages *tail, cancel context.Canc
 			return
 		}
 	}
+}
+
+// processMemory is the memory of a process and of those that it has started,
+// in bytes, without the files that they have mapped. What has just ended counts
+// nothing.
+func processMemory(pid, depth int) (used int64) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	b, err := os.ReadFile(dir + "/statm") // proc_pid_statm(5): pages
+	if err != nil || depth > 8 {
+		return 0
+	}
+	var size, resident, shared int64
+	if n, _ := fmt.Sscan(string(b), &size, &resident, &shared); n == 3 {
+		used = (resident - shared) * int64(os.Getpagesize())
+	}
+	// Only kernels with CONFIG_PROC_CHILDREN have the file, as nearly all do.
+	threads, _ := filepath.Glob(dir + "/task/*/children")
+	for _, file := range threads {
+		b, _ := os.ReadFile(file)
+		for child := range strings.FieldsSeq(string(b)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				used += processMemory(n, depth+1)
+			}
+		}
+	}
+	return used
 }
 
 // explain picks the telling line of git's messages.

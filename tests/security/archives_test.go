@@ -7,8 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 )
 
@@ -84,9 +88,20 @@ func corpus(canary string) map[string][]member {
 func TestArchives(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
+	var served sync.Map // archives by the path that they are fetched by
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, ok := served.Load(r.URL.Path)
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(b.([]byte))
+	}))
+	t.Cleanup(s.Close)
 	n := 0
 	for name, members := range corpus(p.canary) {
 		n++
+		url := fmt.Sprintf("/%d/x.tar", n)
 		tag := fmt.Sprintf("localhost/a%d", n)
 		t.Run(name, func(t *testing.T) {
 			p := p.on(t)
@@ -97,8 +112,17 @@ func TestArchives(t *testing.T) {
 			p.must(os.WriteFile(filepath.Join(dir, "x.tar"), plain, 0o644))
 			p.run("", "build", "-t", tag, dir)
 			p.check()
+			// By HTTP, as a context and for ADD, which unpacks on demand only.
+			served.Store(url, plain)
+			p.run("", "build", s.URL+url)
+			p.run("", "build", p.context(map[string]string{
+				"Containerfile": "FROM localhost/busybox\nADD --unpack " + s.URL + url + " /into/\nRUN cat /into/d/file /into/h /into/f; true\n"}))
+			p.check()
 			// As a context, with and without a file of instructions of its own.
 			p.run(string(plain), "build", "-")
+			// Broken off, and text behind it: no second guess may go through
+			// what the first has made (CVE-2026-44517).
+			p.run(string(plain[:len(plain)-1024])+strings.Repeat("FROM scratch\n", 200), "build", "-")
 			withFile := append([]member{{kind: tar.TypeReg, name: "Containerfile", content: "FROM localhost/busybox\nCOPY . /c\nCOPY d/file h f* /c2/\n"}}, members...)
 			p.run(string(archive(t, withFile)), "build", "-f", "Containerfile", "-")
 			p.check()
@@ -113,9 +137,15 @@ func TestArchives(t *testing.T) {
 	}
 }
 
-// layout makes an OCI image layout (image-layout.md) with the image x of one
-// layer, a tar archive as it is given.
-func (p *place) layout(layer []byte) string {
+// layout makes an OCI image layout (image-layout.md) with the image x of
+// layers, tar archives as they are given, lowest first.
+func (p *place) layout(layers ...[]byte) string {
+	p.t.Helper()
+	return p.layoutOf(map[string]any{}, layers...)
+}
+
+// layoutOf is layout with a config object of the caller's.
+func (p *place) layoutOf(settings map[string]any, layers ...[]byte) string {
 	p.t.Helper()
 	dir, err := os.MkdirTemp(p.work, "layout-")
 	p.must(err)
@@ -131,13 +161,17 @@ func (p *place) layout(layer []byte) string {
 		return b
 	}
 	const oci = "application/vnd.oci.image."
-	l := blob(oci+"layer.v1.tar", layer)
+	var list, diffIDs []any
+	for _, layer := range layers {
+		l := blob(oci+"layer.v1.tar", layer)
+		list, diffIDs = append(list, l), append(diffIDs, l["digest"])
+	}
 	config := blob(oci+"config.v1+json", doc(map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{l["digest"]}},
+		"architecture": "amd64", "os": "linux", "config": settings,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
 	}))
 	manifest := blob(oci+"manifest.v1+json", doc(map[string]any{
-		"schemaVersion": 2, "mediaType": oci + "manifest.v1+json", "config": config, "layers": []any{l},
+		"schemaVersion": 2, "mediaType": oci + "manifest.v1+json", "config": config, "layers": list,
 	}))
 	manifest["annotations"] = map[string]string{"org.opencontainers.image.ref.name": "x"}
 	p.must(os.WriteFile(filepath.Join(dir, "index.json"), doc(map[string]any{"schemaVersion": 2, "manifests": []any{manifest}}), 0o644))

@@ -57,6 +57,9 @@ func newPlace(t *testing.T) *place {
 		p.must(os.Chmod(filepath.Join(p.canary, name), mode))
 	}
 	p.must(os.WriteFile(filepath.Join(p.canary, "empty"), nil, 0o644))
+	// What would be obeyed, if it were read, though nobody would see it.
+	p.must(os.WriteFile(filepath.Join(p.canary, "passwd"), []byte("somebody:x:4242:4242:"+p.token+":/:/bin/sh\n"), 0o644))
+	p.must(os.WriteFile(filepath.Join(p.canary, "patterns"), []byte("kept\n#"+p.token+"\n"), 0o644))
 	p.must(os.Symlink("file", filepath.Join(p.canary, "link")))
 	p.must(unix.Mkfifo(filepath.Join(p.canary, "fifo"), 0o644))
 	conf := filepath.Join(work, "storage.conf")

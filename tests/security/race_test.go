@@ -101,12 +101,19 @@ func TestContextRace(t *testing.T) {
 func TestLayerRace(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
+	out, _ := p.ok("", "images", "-q")
+	base := strings.TrimSpace(out)
 	names := []string{}
 	for i := range 4 {
-		layout := p.layout(archive(t, []member{
-			{kind: '5', name: "d"}, {kind: '0', name: "d/x" + strconv.Itoa(i), content: "x"}, {kind: '2', name: "e", link: p.canary},
-			{kind: '0', name: "e/file", content: "broken"}, {kind: '5', name: "e/dir", mode: 0o777},
-		}))
+		layout := p.layout(
+			archive(t, []member{{kind: '5', name: "d"}, {kind: '5', name: "d/dir"}, {kind: '0', name: "d/file", content: "x" + strconv.Itoa(i)}}),
+			archive(t, []member{
+				{kind: '2', name: "d", link: p.canary}, {kind: '0', name: "d/file", content: "broken"}, {kind: '2', name: "e", link: p.canary},
+				{kind: '0', name: "e/file", content: "broken"}, {kind: '5', name: "e/dir", mode: 0o777},
+			}),
+			archive(t, []member{
+				{kind: '0', name: "d/file", content: "broken"}, {kind: '0', name: "e/.wh.file"}, {kind: '5', name: "d/dir", mode: 0o777}, {kind: '0', name: "d/.wh..wh..opq"},
+			}))
 		names = append(names, "oci:"+layout+":x")
 	}
 	for range max(1, tries(t)/len(names)) {
@@ -117,7 +124,9 @@ func TestLayerRace(t *testing.T) {
 		all.Wait()
 		out, _ := p.ok("", "images", "-q")
 		for _, id := range strings.Fields(out) {
-			p.run("", "rmi", id)
+			if id != base {
+				p.run("", "rmi", id)
+			}
 		}
 		if t.Failed() {
 			break
