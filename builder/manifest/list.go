@@ -55,6 +55,7 @@ type List struct {
 	st        *store.Store
 	doc       document
 	instances map[digest.Digest]string
+	beside    *image.Extras // nil until it is needed
 }
 
 // Create records an empty list under the names, which must be full. A name
@@ -181,6 +182,13 @@ func (l *List) Entry(d digest.Digest) (*Entry, error) {
 func (l *List) Remove(d digest.Digest) error {
 	if _, err := l.Entry(d); err != nil {
 		return err
+	}
+	if extras, err := l.extras(); err != nil {
+		return err
+	} else if extras.Manifests[d] == nil {
+		l.beside = nil // nothing to write
+	} else {
+		delete(extras.Manifests, d)
 	}
 	l.doc.Manifests = slices.Delete(l.doc.Manifests, l.index(d), l.index(d)+1)
 	delete(l.instances, d)

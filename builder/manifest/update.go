@@ -61,6 +61,11 @@ func (l *List) save() error {
 	if err != nil {
 		return err
 	}
+	if l.beside != nil {
+		if err := image.SaveExtras(l.st, l.ID, l.beside); err != nil {
+			return err
+		}
+	}
 	raw := l.st.Raw()
 	if err := raw.SetImageBigData(string(l.ID), image.InstancesKey, where, nil); err != nil {
 		return fmt.Errorf("writing the list of images %s: %w", l.Label(), err)

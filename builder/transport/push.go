@@ -67,7 +67,7 @@ func (c *Client) Push(ctx context.Context, id define.ImageID, destination string
 // of a single image, itself.
 func (c *Client) Members(id define.ImageID) ([]define.ImageID, error) {
 	job, err := c.expand(id)
-	return job.ids, err
+	return slices.DeleteFunc(job.ids, func(id define.ImageID) bool { return id == "" }), err
 }
 
 // expand makes the job of pushing an image, or all images of a list.
@@ -83,11 +83,18 @@ func (c *Client) expand(id define.ImageID) (pushJob, error) {
 	if err != nil {
 		return pushJob{}, fmt.Errorf("image %s: %w", id.Short(), err)
 	}
-	job := pushJob{list: true, whole: img.Manifest, wholeType: img.MediaType, annotations: man.Annotations, entries: man.Manifests}
+	job := pushJob{id: id, list: true, whole: img.Manifest, wholeType: img.MediaType, annotations: man.Annotations, entries: man.Manifests}
 	if len(man.Manifests) == 0 {
 		return pushJob{}, fmt.Errorf("list of images %s is empty: add images to it first: %w", id.Short(), define.ErrInvalid)
 	}
+	if job.extras, err = image.LoadExtras(c.st, id); err != nil {
+		return pushJob{}, err
+	}
 	for _, d := range man.Manifests {
+		if job.extras.Manifests[d.Digest] != nil {
+			job.ids = append(job.ids, "")
+			continue
+		}
 		recs, err := c.raw().ImagesByDigest(d.Digest)
 		if err != nil {
 			return pushJob{}, storeError(string(id), err)
@@ -124,6 +131,9 @@ type pushJob struct {
 	ids         []define.ImageID
 	list        bool
 	annotations map[string]string
+	// extras are manifests of the list that are no images; in ids they are "".
+	extras *image.Extras
+	id     define.ImageID
 	// Of a list of the store: the list as it is, and its entries, which
 	// correspond to ids.
 	whole     []byte
@@ -184,7 +194,7 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 		return "", err
 	}
 	format := formatFor(t, o)
-	src, err := c.newSource(job.ids, format)
+	src, err := c.newSource(job, format)
 	if err != nil {
 		return "", err
 	}
@@ -324,7 +334,7 @@ func compress(opts *copy.Options, dst *types.SystemContext, t target, o PushOpti
 // pushLocal names the image in the store it is in, or records the list there.
 func (c *Client) pushLocal(job pushJob, t target) (digest.Digest, error) {
 	if job.list {
-		src, err := c.newSource(job.ids, "")
+		src, err := c.newSource(job, "")
 		if err != nil {
 			return "", err
 		}
@@ -333,9 +343,14 @@ func (c *Client) pushLocal(job pushJob, t target) (digest.Digest, error) {
 		}
 		var images []*image.Stored
 		for _, img := range src.images {
-			images = append(images, img.stored)
+			if img.stored.ID != "" {
+				images = append(images, img.stored)
+			}
 		}
-		_, err = image.RecordIndex(c.st, src.index, images, []string{t.rest})
+		id, err := image.RecordIndex(c.st, src.index, images, []string{t.rest})
+		if err == nil && !job.extras.Empty() {
+			err = image.SaveExtras(c.st, id, job.extras)
+		}
 		return digest.FromBytes(src.index), err
 	}
 	img, err := image.Load(c.st, job.ids[0])

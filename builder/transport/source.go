@@ -27,6 +27,7 @@ type source struct {
 	index     []byte // nil for a single image
 	indexType string
 	images    []*sourceImage
+	extras    *image.Extras
 	present   map[digest.Digest]types.BlobInfo // by diff ID
 }
 
@@ -40,9 +41,17 @@ type sourceImage struct {
 }
 
 // newSource loads the images. A format of "" keeps theirs.
-func (c *Client) newSource(ids []define.ImageID, f define.Format) (*source, error) {
-	s := &source{}
-	for _, id := range ids {
+func (c *Client) newSource(job pushJob, f define.Format) (*source, error) {
+	s := &source{extras: job.extras}
+	for n, id := range job.ids {
+		if id == "" {
+			img, err := c.extraImage(job, n, f)
+			if err != nil {
+				return nil, err
+			}
+			s.images = append(s.images, img)
+			continue
+		}
 		ref, err := imagestorage.Transport.NewStoreReference(c.raw(), nil, string(id))
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w: %w", show(string(id)), plain(err), define.ErrInvalid)
@@ -105,6 +114,10 @@ func listType(f define.Format) string {
 func (s *source) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
 	o := &openSource{source: s, blobs: map[digest.Digest]types.ImageSource{}}
 	for _, img := range s.images {
+		if img.stored.ID == "" {
+			o.inner = append(o.inner, nil)
+			continue
+		}
 		inner, err := img.ref.NewImageSource(ctx, sys)
 		if err != nil {
 			o.Close()
@@ -131,6 +144,9 @@ func (o *openSource) Reference() types.ImageReference { return o.source.ImageRef
 func (o *openSource) Close() error {
 	var first error
 	for _, in := range o.inner {
+		if in == nil {
+			continue
+		}
 		if err := in.Close(); err != nil && first == nil {
 			first = err
 		}
@@ -177,7 +193,13 @@ func (o *openSource) GetBlob(ctx context.Context, info types.BlobInfo, cache typ
 	in := o.blobs[info.Digest]
 	o.mu.Unlock()
 	if in == nil {
+		if b, ok := o.extraBlob(info.Digest); ok {
+			return openExtra(b)
+		}
 		in = o.inner[0]
+	}
+	if in == nil {
+		return nil, 0, fmt.Errorf("the store does not have the blob %s of the list", info.Digest)
 	}
 	return in.GetBlob(ctx, info, cache)
 }
@@ -192,7 +214,7 @@ func (o *openSource) GetSignatures(ctx context.Context, instance *digest.Digest)
 	if err != nil {
 		return nil, err
 	}
-	if img := o.images[n]; !bytes.Equal(img.manifest, img.stored.Manifest) {
+	if img := o.images[n]; img.stored.ID == "" || !bytes.Equal(img.manifest, img.stored.Manifest) {
 		return nil, nil
 	}
 	if instance != nil {
@@ -207,6 +229,9 @@ func (o *openSource) LayerInfosForCopy(ctx context.Context, instance *digest.Dig
 	n, err := o.find(instance)
 	if err != nil {
 		return nil, err
+	}
+	if o.inner[n] == nil {
+		return nil, nil // as the manifest has them
 	}
 	infos, err := o.inner[n].LayerInfosForCopy(ctx, nil)
 	if err != nil {

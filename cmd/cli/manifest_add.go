@@ -239,21 +239,32 @@ func newManifestAdd(a *app) *cobra.Command {
 		access registryFlags
 		entry  entryFlags
 		all    bool
+		files  artifactFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "add [flags] list image",
+		Use:   "add [flags] list image|file...",
 		Short: "Add an image to a list of images",
 		Long: `Add an image to a list of images of the store; it is fetched when the store has
 it not. An image that the list has already is described anew. Standard output
-gets the list's ID and the digest of the image's manifest, one line an image.`,
+gets the list's ID and the digest of the image's manifest, one line an image.
+
+With --artifact, files become one entry of the list.`,
 		Example: `  strata manifest add hello hello-arm64
-  strata manifest add --arch arm --variant v7 hello docker://registry.example/team/hello-armv7`,
-		Args:              wantArgs(2, 2, "a list of images and an image"),
+  strata manifest add --arch arm --variant v7 hello docker://registry.example/team/hello-armv7
+  strata manifest add --artifact --artifact-type application/vnd.example.report hello report.json`,
+		Args:              wantArgs(2, -1, "a list of images and an image"),
 		ValidArgsFunction: a.completeImages(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			annotations, err := entry.check()
 			if err != nil {
 				return err
+			}
+			artifact, err := files.options(cmd, args[1:])
+			if err != nil {
+				return err
+			}
+			if artifact == nil && len(args) > 2 {
+				return fmt.Errorf("add: want a list of images and one image, or --artifact and files: %w", define.ErrInvalid)
 			}
 			engine, err := a.manifestEngine(cmd, &access)
 			if err != nil {
@@ -262,6 +273,9 @@ gets the list's ID and the digest of the image's manifest, one line an image.`,
 			local, err := findList(engine, args[0])
 			if err != nil {
 				return err
+			}
+			if artifact != nil {
+				return a.addArtifact(cmd.Context(), engine, local.ID, *artifact, &files, &entry, annotations)
 			}
 			images, err := gather(cmd.Context(), engine, args[1:], all)
 			if err != nil {
@@ -292,6 +306,7 @@ gets the list's ID and the digest of the image's manifest, one line an image.`,
 	access.add(cmd)
 	access.addInsecure(cmd)
 	entry.add(cmd)
+	files.add(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "of an image that is itself a list, add all images instead of this machine's")
 	return cmd
 }
@@ -331,7 +346,7 @@ digest, name or ID; with --index, annotate the list itself.`,
 				return a.changeEntry(cmd.Context(), engine, args[0], args[1], func(l *manifest.List, d digest.Digest) error {
 					e, err := l.Entry(d)
 					if err == nil {
-						entry.apply(e, annotations)
+						entry.describe(e, annotations)
 					}
 					return err
 				})
