@@ -258,6 +258,7 @@ func (r *run) execute(ctx context.Context, builds []*build) (_ *Result, err erro
 	}
 	r.running.Wait()
 	r.remote.export(ctx)
+	r.exportMounts(ctx)
 	if err != nil && r.executed.Load() > 0 && ctx.Err() == nil {
 		// No image was recorded, but steps were: their layers are to survive
 		// a power cut too.

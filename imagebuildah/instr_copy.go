@@ -133,6 +133,9 @@ func (s *stage) transferStep(ctx context.Context, in *containerfile.Instruction,
 	f := fsStep{in: in, linked: t.link, keyAfter: t.hash, createdBy: in.Text, exec: func(ctx context.Context, _ *define.Step) (bool, error) {
 		return true, s.transferExec(ctx, t)
 	}}
+	if t.hash {
+		f.here = t.here()
+	}
 	if t.origin.quick != nil {
 		f.keys = append(f.keys, func(ctx context.Context) (*cache.Key, error) { return t.quickKey(ctx) })
 	}
@@ -248,6 +251,19 @@ func (s *stage) transferKey(t *transfer) *cache.Key {
 	for _, c := range t.contents {
 		k.Add("heredoc "+c.Path, c.Data)
 	}
+	return k
+}
+
+// here tells the step from others of this run by the names of its sources,
+// since all stages see the same root under one name; nil where they may not.
+func (t *transfer) here() *cache.Key {
+	if t.origin.here == "" || t.stream != nil || len(t.urls)+len(t.git) > 0 {
+		return nil
+	}
+	k := copyKey(t.base)
+	k.Add("root in this run", t.origin.here)
+	addList(k, "source", t.sources)
+	addList(k, "--exclude", t.exclude)
 	return k
 }
 

@@ -267,9 +267,15 @@ func (o *mountOpener) caches(ctx context.Context, list []*runMount) error {
 	if len(want) == 0 {
 		return nil
 	}
-	held, err := runmount.AcquireCaches(ctx, o.s.b.engine.Store(), want, func(id string) {
+	waiting := func(id string) {
 		o.s.emit(define.Event{Kind: define.EventNote, Step: o.step, Text: fmt.Sprintf("waiting for the cache mount %q, which another step has locked", id)})
-	})
+	}
+	held, err := runmount.AcquireCaches(ctx, o.s.b.engine.Store(), want, waiting)
+	if errors.Is(err, errMountImport) {
+		// No build fails for its cache.
+		o.s.emit(define.Event{Kind: define.EventWarning, Step: o.step, Text: err.Error() + "; it begins empty"})
+		held, err = runmount.AcquireCaches(ctx, o.s.b.engine.Store(), withoutImports(want), waiting)
+	}
 	if err != nil {
 		return err
 	}
@@ -298,6 +304,7 @@ var sharings = map[instructions.ShareMode]runmount.Sharing{
 func (o *mountOpener) cache(ctx context.Context, m *runMount) (runmount.Cache, error) {
 	c := runmount.Cache{ID: m.CacheID, Sharing: sharings[m.CacheSharing], Source: m.Source, Attr: m.attr(0o755)}
 	if m.origin == nil {
+		o.s.fromElsewhere(&c)
 		return c, nil
 	}
 	base, files, err := o.s.mountBase(ctx, m)

@@ -193,7 +193,7 @@ func (s *stage) namedOrigin(ctx context.Context, c *namedContext) (*origin, erro
 	if err != nil {
 		return nil, err
 	}
-	o := &origin{ignore: files.Ignore()}
+	o := &origin{ignore: files.Ignore(), here: "context " + c.name}
 	if s.b.index != nil {
 		o.index = s.b.index
 	}

@@ -26,6 +26,8 @@ type origin struct {
 	detached bool
 	// quick identifies the whole root without opening it; nil for contexts.
 	quick func(context.Context) (define.LayerID, error)
+	// here names the root among those of this run; "" when it has no name.
+	here string
 	// top is the chain that the root is made of; nil for contexts.
 	top func(context.Context) (*layer.Layer, error)
 
@@ -72,6 +74,7 @@ func (b *build) contextOrigin() *origin {
 	if b.context != nil {
 		o.ignore = b.context.Ignore()
 		o.open = func(context.Context) (*copier.Root, error) { return b.context.Root(), nil }
+		o.here = "context"
 	}
 	return o
 }
@@ -82,6 +85,9 @@ func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{keepOwner: true, quick: source.topID}
+	if source.descent != "" {
+		o.here = "stage " + source.descent.String()
+	}
 	o.top = func(ctx context.Context) (*layer.Layer, error) {
 		if err := source.materialize(ctx); err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +28,8 @@ type CachePlace struct {
 	// Ref is a full repository, with a tag that begins the tags of the cache,
 	// or a directory.
 	Ref string
+	// Mounts: the directories of RUN --mount=type=cache are written, too.
+	Mounts bool
 }
 
 // NewCachePlace checks a place.
@@ -109,6 +112,7 @@ type remoteCache struct {
 	mu      sync.Mutex
 	off     map[CachePlace]bool // failed, and not asked again
 	results []remoteResult
+	mounts  []cacheMount
 	noted   map[digest.Digest]bool
 }
 
@@ -288,29 +292,82 @@ func (c *remoteCache) forget(id define.ImageID, name string) {
 	_ = raw.Delete(rec.ID) // of the record alone
 }
 
+// exporters is how many results are written to a repository at once.
+const exporters = 4
+
 // export writes the results of the run's steps to the places that do not have
-// them, parents first.
+// them.
 func (c *remoteCache) export(ctx context.Context) {
 	if c == nil || len(c.to) == 0 {
 		return
 	}
 	for _, p := range c.to {
-		written := 0
-		for _, r := range c.results {
+		written := c.exportTo(ctx, p)
+		define.Emit(c.engine.Listener(), define.Event{Kind: define.EventNote,
+			Text: fmt.Sprintf("cache %s: %d of %d results written, the others were there", p.Ref, written, len(c.results))})
+	}
+}
+
+// exportTo writes results to one place, several at once: each after those that
+// write layers of its own, so that no layer is sent twice. A layout has one
+// index and is written one by one.
+func (c *remoteCache) exportTo(ctx context.Context, p CachePlace) int {
+	slots := make(chan struct{}, exporters)
+	if p.Type == "local" {
+		slots = make(chan struct{}, 1)
+	}
+	var written atomic.Int64
+	var all sync.WaitGroup
+	done := make([]chan struct{}, len(c.results))
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+	waits := exportOrder(c.results)
+	for i, r := range c.results {
+		all.Go(func() {
+			defer close(done[i])
+			for _, w := range waits[i] {
+				<-done[w]
+			}
+			slots <- struct{}{}
+			defer func() { <-slots }()
 			if len(c.working([]CachePlace{p})) == 0 || ctx.Err() != nil {
-				break
+				return
 			}
 			new, err := c.exportResult(ctx, p, r)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				c.giveUp(p, "written to", err)
 			case new:
-				written++
+				written.Add(1)
 			}
-		}
-		define.Emit(c.engine.Listener(), define.Event{Kind: define.EventNote,
-			Text: fmt.Sprintf("cache %s: %d of %d results written, the others were there", p.Ref, written, len(c.results))})
+		})
 	}
+	all.Wait()
+	return int(written.Load())
+}
+
+// exportOrder says for each result which others are written before it: the
+// first of its parent's layer, and the first of its own.
+func exportOrder(results []remoteResult) [][]int {
+	first := map[define.LayerID]int{}
+	for i, r := range results {
+		if _, ok := first[r.result.Layer]; !ok && r.result.Layer != "" {
+			first[r.result.Layer] = i
+		}
+	}
+	order := make([][]int, len(results))
+	for i, r := range results {
+		if r.result.Layer == "" {
+			continue // it has no layers at all
+		}
+		if own := first[r.result.Layer]; own != i {
+			order[i] = append(order[i], own)
+		} else if n, ok := first[r.parent]; ok {
+			order[i] = append(order[i], n)
+		}
+	}
+	return order
 }
 
 func (c *remoteCache) exportResult(ctx context.Context, p CachePlace, r remoteResult) (bool, error) {
@@ -332,10 +389,14 @@ func (c *remoteCache) record(r remoteResult) (define.ImageID, error) {
 	img := image.New(r.platform)
 	img.Created = &r.result.Created
 	img.Config.Labels = map[string]string{labelCacheKey: r.key.String()}
-	top := r.result.Layer
-	if top == "" {
+	if r.result.Layer == "" {
 		img.Config.Labels[labelCacheLayer] = "none"
 	}
+	return c.recordImage(img, r.result.Layer)
+}
+
+// recordImage records an image of a chain of the store.
+func (c *remoteCache) recordImage(img *image.Image, top define.LayerID) (define.ImageID, error) {
 	var layers []image.Layer
 	for id := string(top); id != ""; {
 		l, err := c.engine.Store().Raw().Layer(id)

@@ -2,10 +2,12 @@ package imagebuildah
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/stratabuild/strata/builder/cache"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -60,5 +62,18 @@ func TestSettings(t *testing.T) {
 		if err := c.s.check(); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c.s, err)
 		}
+	}
+}
+
+// Results are written after the results whose layers they share, and no two
+// wait for each other.
+func TestExportOrder(t *testing.T) {
+	t.Parallel()
+	made := func(layer, parent define.LayerID) remoteResult {
+		return remoteResult{parent: parent, result: cache.Result{Layer: layer}}
+	}
+	got := exportOrder([]remoteResult{made("b", "a"), made("a", ""), made("b", "a"), made("", "b"), made("c", "b"), made("d", "a"), made("x", "elsewhere")})
+	if want := [][]int{{1}, nil, {0}, nil, {0}, {1}, nil}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

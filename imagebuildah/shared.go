@@ -18,9 +18,11 @@ type flights struct {
 	byID map[digest.Digest]*flight
 }
 
-// flight is one step; result and err are set when done is closed.
+// flight is one step; the others are set when done is closed.
 type flight struct {
-	done   chan struct{}
+	done chan struct{}
+	// key tells the step by contents.
+	key    *cache.Key
 	result cache.Result
 	err    error
 }
@@ -38,6 +40,12 @@ func (f *flights) join(id digest.Digest) (fl *flight, others bool) {
 	fl = &flight{done: make(chan struct{})}
 	f.byID[id] = fl
 	return fl, false
+}
+
+func (f *flight) is(k *cache.Key) {
+	if f != nil {
+		f.key = k
+	}
 }
 
 func (f *flight) land(r cache.Result, err error) {
@@ -71,7 +79,7 @@ func alone(builds []*build) bool {
 }
 
 // useFlight waits for another stage to execute the step, and takes its result.
-func (s *stage) useFlight(ctx context.Context, f fsStep, step *define.Step, fl *flight, k *cache.Key) error {
+func (s *stage) useFlight(ctx context.Context, f fsStep, step *define.Step, fl *flight) error {
 	select {
 	case <-fl.done:
 	case <-ctx.Done():
@@ -91,7 +99,7 @@ func (s *stage) useFlight(ctx context.Context, f fsStep, step *define.Step, fl *
 	}
 	// The step is in the cache by now, and so may be the next.
 	s.top, s.adopted, s.missed = top, top == "", false
-	s.descend(k)
+	s.descend(fl.key)
 	s.reportCached(f, step, &fl.result)
 	return nil
 }

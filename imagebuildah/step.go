@@ -22,6 +22,9 @@ type fsStep struct {
 	// keyAfter: when nothing is looked up, the last key is asked for after the
 	// execution, which has read all that it takes.
 	keyAfter bool
+	// here tells the step from others of this run without reading a file, for
+	// steps whose keys are asked for after the execution; nil when it cannot.
+	here *cache.Key
 	// linked: the result does not depend on what is below (COPY --link), so
 	// it is looked up, and found, below any chain.
 	linked bool
@@ -77,12 +80,14 @@ func (s *stage) layerStep(ctx context.Context, f fsStep) error {
 		}
 	}
 	var fl *flight
+	same := f.here
 	if len(keys) > 0 {
-		if id := s.descends(keys[0]); id != "" {
-			var others bool
-			if fl, others = s.b.flights.join(id); others {
-				return s.useFlight(ctx, f, step, fl, keys[0])
-			}
+		same = keys[0]
+	}
+	if id := s.descends(same); id != "" {
+		var others bool
+		if fl, others = s.b.flights.join(id); others {
+			return s.useFlight(ctx, f, step, fl)
 		}
 	}
 	err := s.explainMiss(ctx, f, step, asked)
@@ -259,6 +264,7 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	}
 	s.addHistory(f.createdBy, &created, made == nil)
 	s.descend(keys[0])
+	fl.is(keys[0])
 	helped := s.helped
 	s.helped = false
 	slot := s.slot(f.in, step)

@@ -17,7 +17,7 @@ type cacheFlags struct{ from, to []string }
 func (c *cacheFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&c.from, "cache-from", nil, "look for results of steps in this `cache`, too: a repository, type=registry,ref=REPOSITORY or type=local,src=DIRECTORY")
-	fs.StringArrayVar(&c.to, "cache-to", nil, "write results of steps to this `cache`: a repository, type=registry,ref=REPOSITORY or type=local,dest=DIRECTORY")
+	fs.StringArrayVar(&c.to, "cache-to", nil, "write results of steps to this `cache`: a repository, type=registry,ref=REPOSITORY or type=local,dest=DIRECTORY; with mounts=true what RUN --mount=type=cache holds, too")
 }
 
 func (c *cacheFlags) options(cmd *cobra.Command, o *imagebuildah.Options) error {
@@ -63,6 +63,7 @@ func cachePlaces(flag, dir, value string) (places []imagebuildah.CachePlace, err
 		}
 		return places, nil
 	}
+	mounts := false
 	attrs := map[string]string{}
 	for _, f := range fields {
 		key, v, ok := strings.Cut(f, "=")
@@ -79,6 +80,8 @@ func cachePlaces(flag, dir, value string) (places []imagebuildah.CachePlace, err
 	for key, v := range attrs {
 		switch {
 		case key == "type", key == where:
+		case key == "mounts" && flag == "cache-to" && (v == "true" || v == "false"):
+			mounts = v == "true"
 		// What is the case anyway.
 		case key == "mode" && v == "max" && flag == "cache-to", key == "ignore-error" && v == "true":
 		default:
@@ -88,6 +91,8 @@ func cachePlaces(flag, dir, value string) (places []imagebuildah.CachePlace, err
 	if attrs[where] == "" {
 		return nil, fmt.Errorf("--%s %q: want %s=: %w", flag, value, where, define.ErrInvalid)
 	}
-	err = add(kind, attrs[where])
+	if err = add(kind, attrs[where]); err == nil {
+		places[0].Mounts = mounts
+	}
 	return places, err
 }
