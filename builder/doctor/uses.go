@@ -61,11 +61,18 @@ func (x *examiner) uses(ctx context.Context) {
 	case x.o.Refused != nil:
 		x.use("ids", "ids", Missing, "none", namespaceRemedy("max_user_namespaces", x.o.Refused))
 	case i.SingleID:
-		x.use("ids", "ids", Lesser, "one id: COPY and ADD give files to others in the image only; chown in steps, and USER, need a range", x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
+		text := "one id: files are given to others in the image only; USER needs a range"
+		if builder.RemembersOwners(x.isolation) != nil {
+			text = "one id: COPY and ADD give files to others in the image only; chown in steps, and USER, need a range"
+		}
+		x.use("ids", "ids", Lesser, text, x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
 	case i.Rootless:
 		x.use("ids", "ids", OK, "a range of ids, in a user namespace", "")
 	default:
 		x.use("ids", "ids", OK, "all ids, as root", "")
+	}
+	if i.SingleID {
+		x.useOwners()
 	}
 	for _, f := range x.report.Host {
 		switch f.ID {
@@ -93,6 +100,17 @@ func (x *examiner) uses(ctx context.Context) {
 	}
 	x.useNetwork(ctx)
 	x.report.Usable = x.report.Reason == ""
+}
+
+// useOwners says what becomes of owners that RUN steps give, where one id is
+// mapped.
+func (x *examiner) useOwners() {
+	const id, name = "owners", "owners of RUN"
+	if err := builder.RemembersOwners(x.isolation); err != nil {
+		x.use(id, name, Lesser, "chown to others fails: "+firstLine(err.Error()), x.remedyOf("ids.newuidmap", "ids.newgidmap", "ids.ranges", "ids.map"))
+		return
+	}
+	x.use(id, name, OK, "remembered by seccomp notification, and written to the layer", "")
 }
 
 // useIsolation asks the engine for its choice.

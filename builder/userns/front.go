@@ -62,7 +62,7 @@ func nestedPlans(o Options) []plan {
 }
 
 func singleNote(cause error) string {
-	return fmt.Sprintf("only one user id is available: %v; other owners that COPY and ADD give are in the image only, and steps can neither give files to others nor have a USER", cause)
+	return fmt.Sprintf("only one user id is available: %v; other owners that files are given are in the image only, and steps cannot have a USER", cause)
 }
 
 // withPIDs completes the plans for user namespaces: each with a pid namespace
