@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/runmount"
@@ -77,7 +79,37 @@ func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation
 			return done, fmt.Errorf("volume %s: %w", v.Target, err)
 		}
 	}
+	for i, v := range wishes {
+		if o.Volumes[i].Tree == nil || !slices.Contains(v.Options, VolumeOverlay) && !slices.Contains(v.Options, VolumeCopyUp) {
+			continue
+		}
+		if _, err := isolation.MakeTargets(o.Volumes[i].Tree, innerTargets(o.Volumes, v.Target)); err != nil {
+			return done, fmt.Errorf("volume %s: %w", v.Target, err)
+		}
+	}
 	return done, nil
+}
+
+// innerTargets are the mount points of volumes below another one's target,
+// relative to that, which can be made where it is a tree of ours.
+func innerTargets(volumes []isolation.Volume, outer string) []isolation.Target {
+	var targets []isolation.Target
+	for _, v := range volumes {
+		inner, ok := strings.CutPrefix(path.Clean(v.Target), path.Clean(outer)+"/")
+		if !ok {
+			continue
+		}
+		var st unix.Stat_t
+		var err error
+		if v.Tree != nil {
+			err = unix.Fstat(int(v.Tree.Fd()), &st)
+		} else {
+			err = unix.Stat(v.Source, &st)
+		}
+		targets = append(targets, isolation.Target{Path: "/" + inner, Dir: err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR})
+	}
+	slices.SortFunc(targets, func(a, b isolation.Target) int { return strings.Compare(a.Path, b.Path) })
+	return targets
 }
 
 // volumeWork is what is done to one volume before it is mounted.
