@@ -9,12 +9,13 @@ import (
 	"strings"
 
 	"github.com/stratabuild/strata/copier"
+	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
 
 // CopyUp copies what root, a step's root, has in the directory at unsafePath
-// into to, the root of a tmpfs. The tmpfs gets the directory's owner, and its
-// mode unless keepMode. What is not there, or no directory, gives nothing.
+// into to, the root of a tmpfs. The tmpfs gets the directory's owner and time,
+// and its mode unless keepMode. What is not there gives nothing.
 func CopyUp(ctx context.Context, root *os.File, unsafePath string, to *os.File, keepMode, ignoreChown bool) error {
 	from, err := copier.NewRoot(root)
 	if err != nil {
@@ -22,11 +23,13 @@ func CopyUp(ctx context.Context, root *os.File, unsafePath string, to *os.File, 
 	}
 	defer from.Close()
 	info, err := from.Stat(unsafePath, true)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode.IsDir() {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case !info.Mode.IsDir():
+		return fmt.Errorf("%s is not a directory: %w", unsafePath, define.ErrInvalid)
 	}
 	sel, err := from.Select(ctx, copier.Select{Patterns: []string{literal.Replace(unsafePath)}})
 	if err != nil {
@@ -46,7 +49,7 @@ func CopyUp(ctx context.Context, root *os.File, unsafePath string, to *os.File, 
 	return likeDir(from, unsafePath, to, keepMode, ignoreChown)
 }
 
-// likeDir gives to the owner and mode of a directory.
+// likeDir gives to the owner, mode and time of a directory.
 func likeDir(from *copier.Root, unsafePath string, to *os.File, keepMode, ignoreChown bool) error {
 	dir, err := from.Open(unsafePath, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -67,7 +70,10 @@ func likeDir(from *copier.Root, unsafePath string, to *os.File, keepMode, ignore
 	if ignoreChown {
 		a.UID, a.GID = 0, 0
 	}
-	return a.apply(int(to.Fd()), ".")
+	if err := a.apply(int(to.Fd()), "."); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(int(to.Fd()), ".", []unix.Timespec{st.Atim, st.Mtim}, 0)
 }
 
 // literal makes a path a pattern that matches it alone.

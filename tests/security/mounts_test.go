@@ -19,7 +19,7 @@ func TestMounts(t *testing.T) {
 	}{
 		{name: "propagation to the host", args: []string{"--cap-add", "SYS_ADMIN"}, files: map[string]string{"sub/kept": ""},
 			file: from + "RUN --mount=target=/x,rshared --mount=type=cache,target=/y,bind-propagation=shared " +
-				"! grep -q master: /proc/self/mountinfo; mkdir -p /y/sub; for d in /x/sub /y/sub; do mount -t tmpfs x $d && touch $d/new; done; true\n" +
+				"grep -q master: /proc/self/mountinfo && exit 9; mkdir -p /y/sub; for d in /x/sub /y/sub; do mount -t tmpfs x $d && touch $d/new; done; true\n" +
 				"RUN --mount=target=/x --mount=type=cache,target=/y test ! -e /x/sub/new && test ! -e /y/sub/new\n"},
 		{name: "U through links of the context", files: map[string]string{"d/link": "-> CANARY/file", "d/dir": "-> CANARY", "top": "-> CANARY"},
 			file: from + "USER 12\nRUN --mount=source=d,target=/x,U stat -c %u /x/link; cat /x/link /x/dir/file; true\n"},
@@ -55,6 +55,7 @@ func TestMounts(t *testing.T) {
 			case c.fails != "" && (code == 0 || !strings.Contains(stderr, c.fails)):
 				t.Errorf("exit status %d, want an error with %q: %s", code, c.fails, stderr)
 			}
+			p.check()
 		})
 	}
 }
