@@ -7,7 +7,7 @@ import (
 	"github.com/stratabuild/strata/builder/isolation"
 )
 
-var identityCases = []testCase{
+var identityCases = append([]testCase{
 	{name: "root by default", run: func(e *env) { e.equal("id", e.sh("id -u; id -g"), "0\n0") }},
 	{name: "user and groups", run: func(e *env) {
 		if e.s.SingleID {
@@ -126,7 +126,7 @@ var identityCases = []testCase{
 			}
 		}
 	}},
-}
+}, ownerCases...)
 
 const capScript = "grep ^Cap /proc/self/status"
 

@@ -119,6 +119,8 @@ type env struct {
 	*testing.T
 	s Suite
 	d isolation.Driver
+	// owners is given to steps.
+	owners *isolation.Owners
 }
 
 // Busybox returns the path of a statically linked busybox, or skips.
@@ -267,7 +269,7 @@ func (e *env) runSpec(ctx context.Context, root *os.File, spec *isolation.Spec, 
 	go func() { _, err := io.Copy(&out, outR); done <- err }()
 	go func() { _, err := io.Copy(&errOut, errR); done <- err }()
 	started := time.Now()
-	err := e.d.Run(ctx, &isolation.Step{Spec: spec, Root: root, Stdin: stdin, Stdout: outW, Stderr: errW})
+	err := e.d.Run(ctx, &isolation.Step{Spec: spec, Root: root, Stdin: stdin, Stdout: outW, Stderr: errW, Owners: e.owners})
 	outW.Close()
 	errW.Close()
 	for range 2 {
