@@ -35,8 +35,10 @@ type openedNetwork struct {
 	once sync.Once
 	n    *network.Network
 	err  error
-	// unreached: that a proxy is not reached is said once.
-	unreached sync.Once
+	// note is said to the first step that joins: the network may have been
+	// begun for one that does not. So is once that a proxy is not reached.
+	note            string
+	said, unreached sync.Once
 }
 
 func (l *networks) get(mode isolation.NetworkMode) *openedNetwork {
@@ -97,7 +99,7 @@ func (e *Engine) beginNetwork(ctx context.Context, c *Confinement) {
 }
 
 func (e *Engine) openOnce(ctx context.Context, opened *openedNetwork, mode isolation.NetworkMode, proxies bool) {
-	opened.once.Do(func() { opened.n, opened.err = e.openNetwork(ctx, mode, proxies) })
+	opened.once.Do(func() { opened.n, opened.note, opened.err = e.openNetwork(ctx, mode, proxies) })
 }
 
 // chrootIsolation is the name of the isolation without namespaces.
@@ -112,7 +114,11 @@ func (e *Engine) joinNetwork(ctx context.Context, driver string, o *isolation.Op
 	}
 	if o.Network == DefaultNetwork && driver == chrootIsolation {
 		e.networks.chroot.Do(func() {
-			e.note("steps use the host's network, as is usual with chroot isolation; --network private gives them one of their own")
+			remedy := ""
+			if e.opts.Isolation == chrootIsolation { // not for want of another
+				remedy = "; --network private gives them one of their own"
+			}
+			e.note("steps use the host's network, as is usual with chroot isolation%s", remedy)
 		})
 		o.Network = isolation.NetworkHost
 		return nil
@@ -122,6 +128,9 @@ func (e *Engine) joinNetwork(ctx context.Context, driver string, o *isolation.Op
 	e.openOnce(ctx, opened, mode, proxies)
 	if opened.err != nil {
 		return opened.err
+	}
+	if opened.note != "" {
+		opened.said.Do(func() { e.note("%s", opened.note) })
 	}
 	n := opened.n
 	if n == nil {
@@ -147,28 +156,27 @@ func (e *Engine) note(format string, args ...any) {
 }
 
 // openNetwork makes the network of a mode. Where the mode is nobody's wish and
-// cannot be had, there is none, and a note says why. Proxies of this process's
+// cannot be had, there is none, and the note says why. Proxies of this process's
 // that are on the loopback device are reached from it, when steps are told of
 // them.
-func (e *Engine) openNetwork(ctx context.Context, mode isolation.NetworkMode, proxies bool) (*network.Network, error) {
+func (e *Engine) openNetwork(ctx context.Context, mode isolation.NetworkMode, proxies bool) (n *network.Network, note string, err error) {
 	m, err := network.Parse(string(mode))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	o := network.Options{Mode: m, Rootless: e.opts.Rootless, Listener: e.opts.Listener, HostProc: userns.HostProc()}
 	var name string
 	if proxies && m.Kind != network.Path && m.Kind != network.Process {
 		name, o.Forward = loopbackProxies(os.Getenv)
 	}
-	n, err := network.Open(ctx, o)
+	n, err = network.Open(ctx, o)
 	switch {
 	case err != nil && m.Kind == network.Default && ctx.Err() == nil:
-		e.note("steps use the host's network, because one of their own cannot be had: %v (--network private makes this an error)", err)
-		return nil, nil
+		return nil, fmt.Sprintf("steps use the host's network, because one of their own cannot be had: %v (--network private makes this an error)", err), nil
 	case err == nil && len(o.Forward) > 0:
-		e.note("the proxy of %s is on the host's loopback device: steps reach %s there and nothing else; --http-proxy=false keeps them from it", name, addresses(o.Forward))
+		note = fmt.Sprintf("the proxy of %s is on the host's loopback device: steps reach %s there and nothing else; --http-proxy=false keeps them from it", name, addresses(o.Forward))
 	}
-	return n, err
+	return n, note, err
 }
 
 func addresses(list []netip.AddrPort) string {
