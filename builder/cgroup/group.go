@@ -155,11 +155,11 @@ func (n need) refused(err error) error {
 	remedy := "run as root, or leave the limit away"
 	switch {
 	case errors.Is(err, errNoController):
-		remedy = "as root, delegate it: systemctl set-property SLICE.slice for a slice, or Delegate=" + n.controller + " in systemctl edit user@.service"
+		remedy = "as root, delegate it: Delegate=cpu cpuset io memory pids in systemctl edit user@.service"
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
 		remedy = "the value does not suit this host"
 	case errors.Is(err, unix.EBUSY):
-		remedy = "run strata in a control group of its own, as systemd-run --scope -p Delegate=yes does"
+		remedy = "run strata in a control group of its own, as systemd-run --scope -p Delegate=yes (of a user: --user --scope) does"
 	case os.Geteuid() != 0 || inUserNamespace():
 		remedy = "as a user, run strata with systemd-run --user --scope -p Delegate=yes, or leave the limit away"
 	}

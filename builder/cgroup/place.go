@@ -128,10 +128,14 @@ func enable(dir string, wanted []string) error {
 			return fmt.Errorf("the control group %s has no controller %s: %w", dir, c[1:], errNoController)
 		}
 	}
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	if err := unix.Access(file, unix.W_OK); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
 	if hasProcesses(dir) {
 		return errHasProcesses(dir)
 	}
-	return write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(missing, " "))
+	return write(file, strings.Join(missing, " "))
 }
 
 // parent makes the group that the user has named, and those above it, and
