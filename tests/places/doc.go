@@ -1,7 +1,14 @@
 // Command places runs the end-to-end scripts in every kind of place that
 // strata promises to work in, and writes a table of which passed where:
 //
-//	go run ./tests/places -write docs/places.md [PLACE...]
+//	go run ./tests/places -write docs/places.md      # all, and the table (make places)
+//	go run ./tests/places -run cache one-uid         # one folder in one place
+//	go run ./tests/places -again                     # what has no result yet, or failed
+//	go run ./tests/places -table -write docs/places.md
+//
+// What each script came to is kept, a file for each place, below -results
+// (bin/places): a run can be done in parts, and the table is made of all parts.
+// It names the versions of strata that they were done with.
 //
 // It needs root, since it makes the places: users with and without ranges of
 // ids, a container with docker's default confinement (runc), a user namespace
