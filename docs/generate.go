@@ -159,7 +159,10 @@ These flags and commands of buildah, podman and docker buildx are not in this ve
 refused by name with exit status 125: none is accepted and ignored.
 
 `)
-	fmt.Fprintf(&b, "Commands: %s.\n", strings.Join(cli.MissingCommands(), ", "))
+	b.WriteString("| command | instead |\n|---|---|\n")
+	for _, c := range cli.MissingCommands() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", c.Name, cell(c.Instead))
+	}
 	command := "-"
 	for _, m := range cli.Missing() {
 		if m.Command != command {

@@ -309,7 +309,8 @@ func TestTree(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range MissingCommands() {
+	for _, missing := range MissingCommands() {
+		name := missing.Name
 		if c, _, err := root.Find([]string{name}); err == nil && c != root {
 			t.Errorf("%s: is in the table of missing commands", name)
 		}

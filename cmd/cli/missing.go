@@ -32,7 +32,7 @@ func (m MissingFlag) refusal(spelled string) error {
 func Missing() []MissingFlag { return slices.Concat(missingFlags, missingStepFlags) }
 
 // MissingCommands returns the commands of buildah that are refused.
-func MissingCommands() []string { return slices.Clone(missingCommands) }
+func MissingCommands() []MissingCommand { return slices.Clone(missingCommands) }
 
 func missingFlag(command, name string) (MissingFlag, bool) {
 	return findMissing(command, func(m MissingFlag) bool { return m.Name == name })
@@ -51,7 +51,14 @@ func findMissing(command string, is func(MissingFlag) bool) (MissingFlag, bool) 
 	return MissingFlag{}, false
 }
 
-func missingCommand(name string) bool { return slices.Contains(missingCommands, name) }
+func missingCommand(name string) (MissingCommand, bool) {
+	for _, m := range missingCommands {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return MissingCommand{}, false
+}
 
 // noGPG is why there is no --sign-by, and what there is.
 const noGPG = "signing with GnuPG needs its library, which a static binary has not; push with --sign-by-sigstore-private-key, or sign with skopeo standalone-sign or cosign"
@@ -63,8 +70,15 @@ const (
 	noInstances = "there are no builder instances, strata itself builds; leave it out"
 )
 
-var missingCommands = []string{
-	"mkcw", "rpc", "source", "bake", "buildx",
+// MissingCommand is a command of another tool that is refused.
+type MissingCommand struct{ Name, Instead string }
+
+var missingCommands = []MissingCommand{
+	{"mkcw", "make images for confidential virtual machines with buildah mkcw of an image that strata has built"},
+	{"rpc", "it serves buildah's own processes; run strata itself"},
+	{"source", "keep sources with an image by strata manifest add --artifact"},
+	{"bake", "run strata build for each target; --platform and --target say which"},
+	{"buildx", "leave the word out: strata build has the flags of docker buildx build"},
 }
 
 var missingFlags = []MissingFlag{

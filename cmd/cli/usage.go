@@ -107,8 +107,8 @@ func unknownCommand(root *cobra.Command, word string) error {
 	if strings.HasPrefix(word, "-") {
 		return fmt.Errorf("unknown flag %s; see strata --help: %w", word, define.ErrInvalid)
 	}
-	if !root.HasParent() && missingCommand(word) {
-		return fmt.Errorf("the command %s is not in this version of strata; see docs/reference/missing.md: %w", word, define.ErrUnsupported)
+	if m, missing := missingCommand(word); missing && !root.HasParent() {
+		return fmt.Errorf("the command %s is not in this version of strata; %s: %w", word, m.Instead, define.ErrUnsupported)
 	}
 	var names []string
 	for _, c := range root.Commands() {
