@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -114,6 +115,9 @@ func (c *Container) add(ctx context.Context, a Add, o layer.BeginOptions, fresh 
 		Dest: AbsDest(c.Image.Config.WorkingDir, a.Dest), Owner: a.Owner, Mode: a.Mode,
 		Unpack: a.Unpack, Hash: a.Hash, ModTime: a.ModTime, IgnoreChownErrors: c.engine.opts.SingleID, Progress: a.Progress,
 	}
+	var left deviceList
+	put.DeviceRefused = left.add
+	defer left.report(c.engine.Listener())
 	if put.Owner == nil && !a.KeepOwner {
 		// A context's owners mean nothing, but an archive's are its content.
 		put.Owner, put.ArchiveOwners = &copier.Owner{}, true
@@ -130,6 +134,32 @@ func (c *Container) add(ctx context.Context, a Add, o layer.BeginOptions, fresh 
 		put.Upper = upper
 		return withRoot(w.Root(), func(root *copier.Root) error { return a.write(ctx, root, put) })
 	})
+}
+
+// deviceList is what an archive's device nodes that could not be made are
+// called. Steps have a /dev of their own, so that most images do without.
+type deviceList struct {
+	first string
+	n     int
+}
+
+func (d *deviceList) add(name string) {
+	if d.n++; d.n == 1 {
+		d.first = name
+	}
+}
+
+func (d *deviceList) report(l define.Listener) {
+	if d.n == 0 {
+		return
+	}
+	text := "the device node " + d.first
+	if d.n > 1 {
+		text += fmt.Sprintf(" of the archive and %d more are", d.n-1)
+	} else {
+		text += " of the archive is"
+	}
+	define.Emit(l, define.Event{Kind: define.EventWarning, Text: text + " left out: only real root can make them; build as root to have them"})
 }
 
 // write puts the selections and files below root.

@@ -29,6 +29,10 @@ type Extract struct {
 	MaxMembers int64
 	// Match leaves members out; nil takes all. The name is relative and clean.
 	Match func(name string) bool
+	// DeviceRefused is told of a device node that the kernel lets real root
+	// make alone; it is left out, as docker and buildah do for users. nil makes
+	// it an error.
+	DeviceRefused func(name string)
 }
 
 // Extract unpacks a tar stream in any usual compression (none, gzip, bzip2,

@@ -187,6 +187,16 @@ func TestExtractUnprivileged(t *testing.T) {
 	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "archive member n") {
 		t.Errorf("device: %v", err)
 	}
+	var left []string
+	err = r.Extract(context.Background(), bytes.NewReader(makeTar(t, tarEntry{name: "n", typ: tar.TypeChar, major: 1, minor: 3}, tarEntry{name: "f"})),
+		Extract{Dest: "/", Owner: self(), DeviceRefused: func(name string) { left = append(left, name) }})
+	if err != nil || len(left) != 1 || left[0] != "n" {
+		t.Errorf("device left out: %q, %v", left, err)
+	}
+	err = r.Extract(context.Background(), bytes.NewReader(makeTar(t, tarEntry{name: "z", typ: tar.TypeChar})), Extract{Dest: "/", Owner: self(), DeviceRefused: func(string) {}})
+	if err == nil || !strings.Contains(err.Error(), "0:0 marks a deletion") {
+		t.Errorf("device 0:0: %v", err)
+	}
 	err = r.Extract(context.Background(), bytes.NewReader(makeTar(t, tarEntry{name: "f", uid: 12345})), Extract{Dest: "/"})
 	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "archive member f: give to 12345:0") {
 		t.Errorf("owner: %v", err)

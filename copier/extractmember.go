@@ -320,5 +320,9 @@ func (x *extractor) special(hdr *tar.Header, dir int, base string, m memberMeta)
 		}
 	}
 	x.dropParentLater()
+	if sp.rdev != 0 && x.e.DeviceRefused != nil && errors.Is(err, unix.EPERM) {
+		x.e.DeviceRefused(show(hdr.Name))
+		return nil
+	}
 	return err
 }

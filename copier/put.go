@@ -43,6 +43,8 @@ type Put struct {
 	// ModTime replaces the modification times of all that is copied or
 	// unpacked; nil keeps them.
 	ModTime *time.Time
+	// DeviceRefused is about archives; see Extract.
+	DeviceRefused func(name string)
 	// Progress is told of each file's bytes, by one goroutine at a time; may
 	// be nil.
 	Progress func(bytes int64)

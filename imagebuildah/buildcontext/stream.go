@@ -57,6 +57,8 @@ func (c *Context) unpack(ctx context.Context, o *Options, stream io.Reader) ([]b
 			IgnoreChownErrors: true,
 			MaxBytes:          o.MaxBytes,
 			MaxMembers:        o.MaxMembers,
+			// Nothing is copied of a device; root finds it in the context, too.
+			DeviceRefused: func(string) {},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("build context from %s: %w", c.Name, err)
