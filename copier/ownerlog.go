@@ -103,16 +103,11 @@ func (l *OwnerLog) Owner(key FileKey) (Owner, bool) {
 
 // Note remembers an inode's owner.
 func (l *OwnerLog) Note(key FileKey, owner Owner) error {
+	if err := l.Create(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
-		const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-		fd, err := unix.Openat(int(l.upper.Fd()), "../"+OwnerLogName, flags, 0o600)
-		if err != nil {
-			return err
-		}
-		l.file = os.NewFile(uintptr(fd), OwnerLogName)
-	}
 	var line []byte
 	if l.torn {
 		line = append(line, '\n')
@@ -123,6 +118,21 @@ func (l *OwnerLog) Note(key FileKey, owner Owner) error {
 	}
 	l.torn = false
 	l.owners[key] = owner
+	return nil
+}
+
+// Create makes the log's file, also when there is nothing to note.
+func (l *OwnerLog) Create() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+		fd, err := unix.Openat(int(l.upper.Fd()), "../"+OwnerLogName, flags, 0o600)
+		if err != nil {
+			return err
+		}
+		l.file = os.NewFile(uintptr(fd), OwnerLogName)
+	}
 	return nil
 }
 

@@ -163,6 +163,7 @@ func (s *Space) openDirs(base *Layer) error {
 		if err := unix.Access(filepath.Join(filepath.Dir(paths[i]), "composefs-data"), unix.F_OK); err == nil {
 			l.special = true
 		}
+		s.noteOwners(l, paths[i])
 	}
 	return nil
 }
