@@ -80,7 +80,7 @@ func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation
 		}
 	}
 	for i, v := range wishes {
-		if o.Volumes[i].Tree == nil || !slices.Contains(v.Options, VolumeOverlay) && !slices.Contains(v.Options, VolumeCopyUp) {
+		if o.Volumes[i].Tree == nil || !v.Own && !slices.Contains(v.Options, VolumeOverlay) {
 			continue
 		}
 		if _, err := isolation.MakeTargets(o.Volumes[i].Tree, innerTargets(o.Volumes, v.Target)); err != nil {
@@ -90,13 +90,17 @@ func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation
 	return done, nil
 }
 
-// innerTargets are the mount points of volumes below another one's target,
-// relative to that, which can be made where it is a tree of ours.
+// innerTargets are the mount points of volumes right below another one's
+// target, relative to that, which can be made where it is a tree of ours.
 func innerTargets(volumes []isolation.Volume, outer string) []isolation.Target {
 	var targets []isolation.Target
 	for _, v := range volumes {
 		inner, ok := strings.CutPrefix(path.Clean(v.Target), path.Clean(outer)+"/")
-		if !ok {
+		between := func(o isolation.Volume) bool {
+			t := path.Clean(o.Target)
+			return strings.HasPrefix(t, path.Clean(outer)+"/") && strings.HasPrefix(path.Clean(v.Target), t+"/")
+		}
+		if !ok || slices.ContainsFunc(volumes, between) {
 			continue
 		}
 		var st unix.Stat_t

@@ -64,7 +64,12 @@ func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 }
 
 func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
-	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: !m.ReadOnly, Options: append(options, m.mountOptions()...)})
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: m.own(), Options: append(options, m.mountOptions()...)})
+}
+
+// own reports that what is shown is the builder's, which may be written to.
+func (m *runMount) own() bool {
+	return !m.ReadOnly || m.Type == instructions.MountTypeTmpfs || m.Type == instructions.MountTypeBind && m.Chown
 }
 
 // mountOptions are those of buildah's options that the builder sees to. nodev
