@@ -124,7 +124,7 @@ func packetSocket() (int, error) {
 		{unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1, false},
 		{unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1, true},
 		// Beyond net.core.rmem_max and wmem_max for those who may, else up to
-		// them: with the usual 208 KiB, a third of the throughput is left.
+		// them; usernet fits its window to what was given.
 		{unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer, true},
 		{unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer, true},
 		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer, true},

@@ -191,9 +191,26 @@ func (n *Stack) configure(link stack.LinkEndpoint) error {
 	return nil
 }
 
+// window is the most that a connection may have under way towards us: what the
+// socket holds of it, headers and rounding included. As a user that may be
+// little (net.core.rmem_max), and with a larger window a quarter of the
+// segments were lost there and sent again.
+func (n *Stack) window() int {
+	const least, most = 128 << 10, 8 << 20
+	if n.o.Tun {
+		return most
+	}
+	held, err := unix.GetsockoptInt(n.o.FD, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return least
+	}
+	return max(least, min(most, held/4*3))
+}
+
 // tune sets buffers that keep a 64 KiB packet from filling the window.
 func (n *Stack) tune() tcpip.Error {
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 64 << 10, Default: 2 << 20, Max: 8 << 20}
+	window := n.window()
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 64 << 10, Default: min(window, 2<<20), Max: window}
 	if e := n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive); e != nil {
 		return e
 	}
