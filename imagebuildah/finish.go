@@ -3,6 +3,7 @@ package imagebuildah
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 func finish(ctx context.Context, builds []*build) (*Result, error) {
 	b := builds[0]
 	b.unusedArgs()
+	b.inlineCache()
 	names, err := b.names()
 	if err != nil {
 		return nil, err
@@ -31,6 +33,14 @@ func finish(ctx context.Context, builds []*build) (*Result, error) {
 		return nil, err
 	}
 	return r, b.writeOutputs(ctx, b.target(), r)
+}
+
+// inlineCache says that what BUILDKIT_INLINE_CACHE asks for is not done: no
+// key is written into images, whose configuration everybody reads.
+func (b *build) inlineCache() {
+	if ask, _ := strconv.ParseBool(b.opts.BuildArgs["BUILDKIT_INLINE_CACHE"]); ask {
+		b.warn("BUILDKIT_INLINE_CACHE: nothing of the cache is written into the image; use --cache-to REPOSITORY, and --cache-from with the same")
+	}
 }
 
 func (b *build) target() *stage { return b.stages[b.graph.Target] }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -256,5 +257,32 @@ Containerfile:2
 	o2.Context.Files = []string{"Containerfile", "two"}
 	if r, err = Lint(t.Context(), o2); err != nil || len(r.Warnings) != 1 || r.Warnings[0].Location.SourceIndex != 1 || r.Warnings[0].Location.line() != 2 {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// Checks and outlines of a file that fills in gigabytes end early, also where
+// a base image could change what is wrong.
+func TestBombs(t *testing.T) {
+	text := "ARG G=" + strings.Repeat("x", 900_000) + "\n"
+	for _, base := range []string{"scratch", "image"} {
+		body := text + "FROM " + base + "\nARG G\nENV a=$G\n" + strings.Repeat("LABEL b=$a\n", 5_000)
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "Containerfile"), []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Context: buildcontext.Options{Location: dir}}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r, err := Lint(t.Context(), o)
+		if err != nil || (base == "scratch") != (r.Err() != nil && strings.Contains(r.Err().Error(), ":78: LABEL: the variables of the file fill in more than")) {
+			t.Errorf("%s: %v, %.200v", base, err, r.Err())
+		}
+		if _, err := Find(t.Context(), o); (err != nil) != (base == "scratch") {
+			t.Errorf("outline of %s: %.200v", base, err)
+		}
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 2<<30 {
+			t.Errorf("%s: %d MiB were allocated", base, used>>20)
+		}
 	}
 }

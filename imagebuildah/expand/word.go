@@ -88,6 +88,12 @@ func (x lexer) expand(word string, get func(string) (string, bool), names func()
 	if err := checkWord(word); err != nil {
 		return nil, nil, invalid(word, err)
 	}
+	if x.spend != nil {
+		// Checks go on behind an error: what is spent is spent.
+		if err := x.spend(0); err != nil {
+			return nil, nil, invalid(word, err)
+		}
+	}
 	text, err := encode(word)
 	if err != nil {
 		return nil, nil, invalid(word, err)
