@@ -17,7 +17,7 @@ func sample() *Config {
 		Masked: []string{"/proc/kcore"}, Readonly: []string{"/proc/sys"},
 		Rlimits:  []Rlimit{{7, 10, 1 << 40}},
 		Bounding: 1<<40 | 1, Effective: 1, UID: 1000, GID: 1<<31 - 1, Groups: []uint32{1, 2},
-		Seccomp: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Cwd: "/work", Args: []string{"sh", "-c", ""}, Env: []string{"A=b"},
+		Seccomp: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Asking: []byte{8, 7}, Cwd: "/work", Args: []string{"sh", "-c", ""}, Env: []string{"A=b"},
 	}
 }
 
