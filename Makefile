@@ -90,7 +90,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 .PHONY: corpus-peer
 corpus-peer: ## the corpus of build files with Debian's buildah, and where it differs (needs root)
 	tests/setup.sh
-	CORPUS_PEER=buildah go test ./tests -run 'TestCorpusPeer$$' -count=1 -v
+	CORPUS_PEER=buildah go test ./tests -run 'TestCorpusPeer$$|TestCorpusBuildKit$$' -count=1 -v -timeout 30m
 
 .PHONY: bench
 bench: build ## strata beside buildah and plain tools, as a table (some minutes)

@@ -52,7 +52,12 @@ type Select struct {
 type Selection struct {
 	root    *Root
 	sources []source
+	missing error
 }
+
+// Missing says why the first wildcard that matched nothing did so; nil when all
+// patterns matched something.
+func (s *Selection) Missing() error { return s.missing }
 
 // Source is one top-level object of a Selection.
 type Source struct {
@@ -113,7 +118,6 @@ func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
 		return nil, err
 	}
 	sel := &Selection{root: r}
-	var missing error
 	for _, pattern := range s.Patterns {
 		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude, noFollow: s.NoFollow}
 		var found []source
@@ -133,15 +137,16 @@ func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
 		if !hasWildcard(pattern) {
 			return nil, err
 		}
-		if missing == nil {
-			missing = err
+		if sel.missing == nil {
+			sel.missing = err
 		}
 	}
-	if len(sel.sources) == 0 && !(s.AllowEmpty && missing != nil) {
-		if missing == nil {
-			missing = fmt.Errorf("no source was given: %w", define.ErrInvalid)
-		}
-		return nil, missing
+	switch {
+	case len(sel.sources) > 0:
+	case sel.missing == nil:
+		return nil, fmt.Errorf("no source was given: %w", define.ErrInvalid)
+	case !s.AllowEmpty:
+		return nil, sel.missing
 	}
 	return sel, nil
 }

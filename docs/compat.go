@@ -163,14 +163,16 @@ What becomes of each form of the Containerfile language, as BuildKit and buildah
 		return nil, err
 	}
 	table(&b, "option", options, func(r Row) string { return r.Name + shorts[r.Name] })
-	if err := differences(&b); err != nil {
-		return nil, err
+	for _, p := range []struct{ key, peer string }{{"peer:", "buildah 1.28"}, {"buildkit:", "BuildKit 0.33"}} {
+		if err := differences(&b, p.key, p.peer); err != nil {
+			return nil, err
+		}
 	}
 	return []byte(b.String()), nil
 }
 
-// differences lists why buildah gives something else for cases of the corpus.
-func differences(b *strings.Builder) error {
+// differences lists why a peer gives something else for cases of the corpus.
+func differences(b *strings.Builder, key, peer string) error {
 	files, err := filepath.Glob(filepath.Join(tree, "tests/corpus/*/case"))
 	if err != nil {
 		return err
@@ -182,7 +184,7 @@ func differences(b *strings.Builder) error {
 			return err
 		}
 		for line := range strings.SplitSeq(string(data), "\n") {
-			if reason, ok := strings.CutPrefix(line, "peer:"); ok {
+			if reason, ok := strings.CutPrefix(line, key); ok {
 				reason = strings.TrimSpace(reason)
 				because[reason] = append(because[reason], "`"+filepath.Base(filepath.Dir(f))+"`")
 			}
@@ -193,7 +195,7 @@ func differences(b *strings.Builder) error {
 		reasons = append(reasons, r)
 	}
 	slices.Sort(reasons)
-	fmt.Fprintf(b, "\n## Where buildah 1.28 gives something else\n\nOf the %d cases of the corpus, by `make corpus-peer`; the others give the same trees and configs.\n\n| buildah | cases |\n|---|---|\n", len(files))
+	fmt.Fprintf(b, "\n## Where %s gives something else\n\nOf the %d cases of the corpus, by `make corpus-peer`; the others give the same trees and configs.\n\n| %s | cases |\n|---|---|\n", peer, len(files), peer)
 	for _, r := range reasons {
 		fmt.Fprintf(b, "| %s | %s |\n", cell(r), strings.Join(because[r], ", "))
 	}

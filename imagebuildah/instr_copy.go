@@ -21,6 +21,9 @@ import (
 
 // transfer is one COPY or ADD: what both have in common.
 type transfer struct {
+	// in is the instruction, of a build file: there wildcards may match
+	// nothing, as in BuildKit, and a warning says so.
+	in       *containerfile.Instruction
 	keyword  string
 	sources  []string
 	contents []instructions.SourceContent
@@ -53,8 +56,8 @@ type transfer struct {
 }
 
 func (s *stage) copy(ctx context.Context, in *containerfile.Instruction, cmd *instructions.CopyCommand) error {
-	return s.transfer(ctx, in, &transfer{keyword: "COPY", link: cmd.Link, sources: cmd.SourcePaths, contents: cmd.SourceContents, dest: cmd.DestPath,
-		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, parents: cmd.Parents, from: cmd.From})
+	return s.transfer(ctx, in, &transfer{in: in, keyword: "COPY", link: cmd.Link, sources: cmd.SourcePaths, contents: cmd.SourceContents, dest: cmd.DestPath,
+		allowEmpty: true, chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns, parents: cmd.Parents, from: cmd.From})
 }
 
 func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *instructions.AddCommand) error {
@@ -62,8 +65,8 @@ func (s *stage) add(ctx context.Context, in *containerfile.Instruction, cmd *ins
 	if err != nil {
 		return err
 	}
-	t := &transfer{keyword: "ADD", link: cmd.Link, contents: cmd.SourceContents, dest: cmd.DestPath,
-		chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
+	t := &transfer{in: in, keyword: "ADD", link: cmd.Link, contents: cmd.SourceContents, dest: cmd.DestPath,
+		allowEmpty: true, chown: cmd.Chown, chmod: cmd.Chmod, exclude: cmd.ExcludePatterns}
 	if err := t.remote(cmd, t.sort(cmd.SourcePaths)); err != nil {
 		return err
 	}
@@ -220,6 +223,10 @@ func (s *stage) pick(ctx context.Context, t *transfer) error {
 	}
 	t.picked, err = root.Select(ctx, copier.Select{Patterns: t.sources, Ignore: t.origin.ignore, Exclude: t.exclude, Parents: t.parents,
 		NoFollow: t.noFollow, AllowEmpty: t.allowEmpty})
+	if err == nil && t.in != nil && len(t.picked.Sources()) == 0 {
+		why := strings.TrimSuffix(t.picked.Missing().Error(), ": "+define.ErrNotFound.Error())
+		s.emit(define.Event{Kind: define.EventWarning, Text: t.keyword + ": " + why + ": nothing is copied", File: t.in.File, Line: t.in.Line})
+	}
 	return err
 }
 

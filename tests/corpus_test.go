@@ -28,7 +28,8 @@ type corpusCase struct {
 	args      []string
 	tree      []string // paths whose content is compared
 	config    []string // keys that are compared
-	peer      string   // why another builder differs, "" when it should not
+	peer      string   // why buildah differs, "" when it should not
+	buildkit  string   // why BuildKit does
 	archive   *txtar.Archive
 }
 
@@ -53,6 +54,8 @@ func readCase(dir string) (*corpusCase, error) {
 			c.config = strings.Fields(value)
 		case "peer":
 			c.peer = value
+		case "buildkit":
+			c.buildkit = value
 		default:
 			return nil, fmt.Errorf("%s: unknown key %q", c.name, key)
 		}
@@ -386,31 +389,5 @@ func TestCorpusPeer(t *testing.T) {
 		flags: []string{"--layers", "--runtime", "runc", "--network", "host"},
 		env:   []string{"CONTAINERS_CONF=" + conf, "BUILDAH_RUNTIME=runc"}}
 	tool.prepare(t, "busybox")
-	work := filepath.Join(store.Dir, "out")
-	if err := os.Mkdir(work, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	same, explained := 0, 0
-	var unexplained, vanished []string
-	for _, c := range corpusCases(t) {
-		img, stderr, err := tool.build(c, corpusContext(t, c), work)
-		list := c.differences(img, stderr, err, false)
-		switch {
-		case len(list) == 0 && c.peer == "":
-			same++
-		case len(list) == 0:
-			vanished = append(vanished, c.name+": "+c.peer)
-		case c.peer != "":
-			explained++
-		default:
-			unexplained = append(unexplained, c.name+": "+strings.Join(list, "\n"))
-		}
-	}
-	t.Logf("%s: %d cases are the same, %d differ for the reason that the case gives", program, same, explained)
-	for _, v := range vanished {
-		t.Logf("no difference any more: %s", v)
-	}
-	for _, u := range unexplained {
-		t.Logf("difference: %s", u)
-	}
+	comparePeer(t, program, func(c *corpusCase) string { return c.peer }, tool.build)
 }
