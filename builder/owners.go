@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/stratabuild/strata/builder/isolation"
@@ -17,23 +19,28 @@ func RemembersOwners(driver string) error {
 	return owners.Supported()
 }
 
-// rememberOwners has the owners that a step gives to files remembered, where
-// one id is mapped.
-func (c *Container) rememberOwners(driver string, r Run) *isolation.Owners {
+// runRemembering runs a step. Where one id is mapped, the owners that it
+// gives to files are remembered; where they cannot be, a step that fails is
+// told so, since nobody sees its chown fail.
+func (c *Container) runRemembering(ctx context.Context, driver isolation.Driver, step *isolation.Step, r Run) error {
 	if !c.engine.opts.SingleID {
-		return nil
+		return driver.Run(ctx, step)
 	}
-	if err := RemembersOwners(driver); err != nil {
-		c.engine.ownersLost(err)
-		return nil
-	}
-	o := &isolation.Owners{Upper: c.working.Upper(), Below: c.working.LinkOwner, Remembers: true, Refused: c.engine.ownersLost}
-	for _, v := range r.Mounts {
-		if v.Tree != nil && v.Own {
-			o.Trees = append(o.Trees, v.Tree)
+	lost := RemembersOwners(driver.Name())
+	if lost == nil {
+		o := &isolation.Owners{Upper: c.working.Upper(), Below: c.working.LinkOwner, Remembers: true, Refused: func(err error) { lost = err }}
+		for _, v := range r.Mounts {
+			if v.Tree != nil && v.Own {
+				o.Trees = append(o.Trees, v.Tree)
+			}
 		}
+		step.Owners = o
 	}
-	return o
+	err := driver.Run(ctx, step)
+	if _, failed := errors.AsType[*isolation.ExitError](err); failed && lost != nil {
+		c.engine.ownersLost(lost)
+	}
+	return err
 }
 
 // ownersLost warns, once for an engine, that chown in steps fails.

@@ -91,16 +91,15 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 		return err
 	}
 	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Console: r.Console}
-	step.Owners = c.rememberOwners(driver.Name(), r)
 	if r.Terminal || r.Stdout != nil && r.Stderr != nil {
-		return driver.Run(ctx, step)
+		return c.runRemembering(ctx, driver, step, r)
 	}
 	out, err := newOutput(c.engine.opts.Listener, r.Step)
 	if err != nil {
 		return err
 	}
 	step.Stdout, step.Stderr = out.stdout, out.stderr
-	err = driver.Run(ctx, step)
+	err = c.runRemembering(ctx, driver, step, r)
 	return errors.Join(err, out.close())
 }
 
