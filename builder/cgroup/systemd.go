@@ -232,3 +232,30 @@ func CheckManager(name string) error {
 	}
 	return fmt.Errorf("manager of control groups %q: want %s or %s: %w", name, ManagerFiles, ManagerSystemd, define.ErrInvalid)
 }
+
+// AskSystemd reports whether systemd's bus answers this process, and so would
+// most likely make a scope for it; nothing is made.
+func AskSystemd() error {
+	list, err := readHierarchies()
+	if err != nil {
+		return err
+	}
+	if len(list) != 1 || !list[0].unified {
+		return fmt.Errorf("control groups are not of version 2 alone: %w", define.ErrUnsupported)
+	}
+	b, err := openBus(busAddress(os.Getenv, os.Geteuid()), time.Now().Add(time.Second))
+	if err != nil {
+		return err
+	}
+	defer b.conn.Close()
+	e := &encoder{}
+	e.str("org.freedesktop.systemd1")
+	m, err := b.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s", e.Bytes())
+	if err != nil {
+		return err
+	}
+	if owned, _ := m.body().u32(); owned != 1 {
+		return fmt.Errorf("no systemd on its bus: %w", define.ErrUnsupported)
+	}
+	return nil
+}

@@ -15,7 +15,7 @@ import (
 	"github.com/stratabuild/strata/builder/userns"
 )
 
-func examine(t *testing.T, o store.Options) *Report {
+func examineHere(t *testing.T, o store.Options) *Report {
 	t.Helper()
 	return Examine(context.Background(), Options{Namespaces: userns.Current(), Store: o})
 }
@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 	root := filepath.Join(dir, "root")
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	r := examine(t, store.Options{Root: root, RunRoot: filepath.Join(dir, "run"), Driver: "overlay"})
+	r := examineHere(t, store.Options{Root: root, RunRoot: filepath.Join(dir, "run"), Driver: "overlay"})
 	id := regexp.MustCompile(`^[a-z0-9_]+\.[a-z0-9_+]+$`)
 	ids := map[string]bool{}
 	for _, f := range append(append([]Finding{}, r.Uses...), r.Host...) {
@@ -83,7 +83,7 @@ func find(t *testing.T, r *Report, id string) Finding {
 
 // TestUnwritable: a store that cannot be written is said and nothing fails.
 func TestUnwritable(t *testing.T) {
-	r := examine(t, store.Options{Root: "/proc/strata", RunRoot: "/proc/strata", Driver: "overlay"})
+	r := examineHere(t, store.Options{Root: "/proc/strata", RunRoot: "/proc/strata", Driver: "overlay"})
 	if r.Usable || !strings.Contains(r.Reason, "/proc") {
 		t.Errorf("usable %t, reason %q", r.Usable, r.Reason)
 	}

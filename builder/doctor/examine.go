@@ -18,7 +18,11 @@ import (
 // Examine looks at the host. It has no error: what cannot be found out is
 // said in the report.
 func Examine(ctx context.Context, o Options) *Report {
-	x := &examiner{o: o, report: &Report{Version: Version}}
+	return examine(ctx, thisHost(), o)
+}
+
+func examine(ctx context.Context, w world, o Options) *Report {
+	x := &examiner{world: w, o: o, report: &Report{Version: Version}}
 	x.choice, x.choiceErr = store.Choose(o.Store)
 	for _, part := range []struct {
 		group string
@@ -49,7 +53,7 @@ var oldest = [2]int{5, 12}
 func (x *examiner) host(context.Context) {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
-		x.add("host.kernel", "kernel", Missing, fmt.Sprintf("uname: %v", err), "")
+		x.add("host.kernel", "kernel", Missing, fmt.Sprintf("uname: %v", err), "a seccomp profile around that allows uname(2)")
 	} else {
 		release := unix.ByteSliceToString(uts.Release[:])
 		var major, minor int
@@ -75,7 +79,7 @@ func (x *examiner) host(context.Context) {
 		x.fact("host.container", "container", "inside a container (%s)", kind)
 	}
 	home := os.Getenv("HOME")
-	switch err := unix.Access(home, unix.W_OK|unix.X_OK); {
+	switch err := x.access(home, unix.W_OK|unix.X_OK); {
 	case err == nil:
 		x.fact("host.home", "home", "%s", home)
 	default:

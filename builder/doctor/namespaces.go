@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -44,8 +43,8 @@ func (x *examiner) namespaces(context.Context) {
 		if x.o.Refused != nil || i.NoNamespaces {
 			flags |= unix.CLONE_NEWUSER // without it, it needs CAP_SYS_ADMIN, which is not here
 		}
-		if err := clone(flags); err != nil {
-			x.add(id, k.name, k.need, fmt.Sprintf("cannot be made: %v", err), namespaceRemedy(k.sysctl, err))
+		if err := x.clone(flags); err != nil {
+			x.add(id, k.name, k.need, fmt.Sprintf("cannot be made: %v", err), x.namespaceRemedy(k.sysctl, err))
 			continue
 		}
 		x.add(id, k.name, OK, "can be made", "")
@@ -62,7 +61,7 @@ func (x *examiner) procMount() {
 		return
 	}
 	masked := ""
-	if b, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+	if b, err := os.ReadFile(x.path("/proc/self/mountinfo")); err == nil {
 		for line := range strings.Lines(string(b)) {
 			if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], "/proc/") && f[4] != "/proc/sys/fs/binfmt_misc" {
 				masked = f[4]
@@ -94,17 +93,17 @@ func clone(flags uintptr) error {
 	return err
 }
 
-func namespaceRemedy(sysctl string, err error) string {
+func (w *world) namespaceRemedy(sysctl string, err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return "as root: sysctl user." + sysctl + "=28633"
 	case errors.Is(err, syscall.EINVAL):
 		return "a kernel with this kind of namespaces"
-	case first("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+	case w.first("/proc/sys/kernel/unprivileged_userns_clone") == "0":
 		return "as root: sysctl kernel.unprivileged_userns_clone=1"
-	case first("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+	case w.first("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-	case status("Seccomp") == "2":
+	case w.status("Seccomp") == "2":
 		return "run the container around with --security-opt seccomp=unconfined"
 	}
 	return "run as root, or without the security module or chroot around"
@@ -131,11 +130,11 @@ func (x *examiner) ids(context.Context) {
 				with("newuidmap", uids).with("newgidmap", gids)
 		}
 	}
-	uidMap, _ := os.ReadFile("/proc/self/uid_map")
-	gidMap, _ := os.ReadFile("/proc/self/gid_map")
+	uidMap, _ := os.ReadFile(x.path("/proc/self/uid_map"))
+	gidMap, _ := os.ReadFile(x.path("/proc/self/gid_map"))
 	switch {
 	case x.o.Refused != nil:
-		x.add("ids.map", "id map", Missing, "there is no user namespace", namespaceRemedy("max_user_namespaces", x.o.Refused))
+		x.add("ids.map", "id map", Missing, "there is no user namespace", x.namespaceRemedy("max_user_namespaces", x.o.Refused))
 	case i.SingleID:
 		x.add("ids.map", "id map", Lesser, "one id only", rangeRemedy(i.UID))
 	default:
@@ -146,7 +145,7 @@ func (x *examiner) ids(context.Context) {
 
 // idTool looks for a helper that has, or gives itself, the right to map.
 func (x *examiner) idTool(tool string) {
-	path, err := exec.LookPath(tool)
+	path, err := x.lookPath(tool)
 	if err != nil {
 		x.add("ids."+tool, tool, Missing, "not installed", "as root: apt-get install uidmap (Debian, Ubuntu), dnf install shadow-utils (Fedora)")
 		return
@@ -157,7 +156,7 @@ func (x *examiner) idTool(tool string) {
 	if err == nil && fi.Mode()&os.ModeSetuid == 0 && caps <= 0 {
 		state, text, remedy = Lesser, path+" has neither the setuid bit nor a capability", "as root: chmod u+s "+path
 	}
-	if status("NoNewPrivs") == "1" {
+	if x.status("NoNewPrivs") == "1" {
 		state, text, remedy = Lesser, path+" gets no rights, since no_new_privs is set", "run without no-new-privileges (docker: --security-opt no-new-privileges=false)"
 	}
 	x.add("ids."+tool, tool, state, text, remedy)
@@ -190,28 +189,4 @@ func mapText(b []byte) string {
 		out = append(out, f[0]+":"+f[1]+"+"+f[2])
 	}
 	return strings.Join(out, " ")
-}
-
-// first is the first line of a small file, "" when it cannot be read.
-func first(file string) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSpace(line)
-}
-
-// status is a field of /proc/self/status (proc_pid_status(5)).
-func status(field string) string {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, field+":"); ok {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
 }

@@ -14,12 +14,12 @@ import (
 
 func (x *examiner) network(context.Context) {
 	x.tun()
-	if names := resolvers(); len(names) == 0 {
+	if names := x.resolvers(); len(names) == 0 {
 		x.add("network.resolver", "resolver", Lesser, "/etc/resolv.conf names no server", "echo nameserver 192.0.2.1 >> /etc/resolv.conf, with your server's address")
 	} else {
 		x.fact("network.resolver", "resolver", "%s", strings.Join(names, ", ")).with("servers", names)
 	}
-	if first("/proc/sys/net/ipv6/conf/all/disable_ipv6") != "0" {
+	if x.first("/proc/sys/net/ipv6/conf/all/disable_ipv6") != "0" {
 		x.fact("network.ipv6", "IPv6", "off")
 	} else {
 		x.fact("network.ipv6", "IPv6", "on")
@@ -36,23 +36,9 @@ func (x *examiner) network(context.Context) {
 	}
 }
 
-// tun makes a device in a network namespace of its own, which ends with the
-// thread.
 func (x *examiner) tun() {
 	const id, name = "network.tun", "/dev/net/tun"
-	err := inNamespace(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		r, err := unix.NewIfreq("tun%d")
-		if err != nil {
-			return err
-		}
-		r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
-	})
+	err := x.tryTun()
 	switch {
 	case err == nil:
 		x.add(id, name, OK, "works", "")
@@ -65,6 +51,24 @@ func (x *examiner) tun() {
 	default:
 		x.add(id, name, Neutral, err.Error()+"; only for: --network pasta, slirp4netns", "")
 	}
+}
+
+// tryTun makes a device in a network namespace of its own, which ends with the
+// thread.
+func tryTun() error {
+	return inNamespace(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		r, err := unix.NewIfreq("tun%d")
+		if err != nil {
+			return err
+		}
+		r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
+	})
 }
 
 var errNamespace = errors.New("no network namespace can be made")
@@ -91,9 +95,9 @@ func inNamespace(f func() error) error {
 	return <-done
 }
 
-func resolvers() []string {
+func (x *examiner) resolvers() []string {
 	var out []string
-	for line := range strings.Lines(read("/etc/resolv.conf")) {
+	for line := range strings.Lines(x.read("/etc/resolv.conf")) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
 			out = append(out, f[1])
 		}

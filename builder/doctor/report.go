@@ -65,6 +65,7 @@ type Options struct {
 
 // examiner collects findings.
 type examiner struct {
+	world
 	o      Options
 	report *Report
 	group  string

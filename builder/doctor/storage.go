@@ -19,35 +19,35 @@ import (
 // overlays mounts an overlay on the store's file system, as steps do, and
 // each option that some hosts lack.
 func (x *examiner) overlays(context.Context) {
-	if !slices.Contains(strings.Fields(read("/proc/filesystems")), "overlay") {
+	if !slices.Contains(strings.Fields(x.read("/proc/filesystems")), "overlay") {
 		// The module may be loaded by the first mount.
 		x.fact("overlay.module", "module", "not loaded yet")
 	}
 	dir, where := x.scratchDir()
 	if dir == "" {
 		x.scratch = where
-		x.add("overlay.mount", "mount", Lesser, "not tried: "+where, "")
+		x.add("overlay.mount", "mount", Lesser, "not tried: "+where, "a store that can be written: --root DIRECTORY")
 		return
 	}
 	// Overlay's work directory holds one of mode 0 afterwards.
 	defer removeTree(dir)
-	x.fact("overlay.tried", "tried on", "%s (%s)", where, fileSystem(where))
+	x.fact("overlay.tried", "tried on", "%s (%s)", where, x.fileSystem(where))
 	userxattr := x.o.Namespaces.Rootless
-	err := tryOverlay(dir, userxattr)
+	err := x.tryOverlay(dir, userxattr)
 	if err != nil {
 		x.overlay = firstLine(err.Error())
-		x.add("overlay.mount", "mount", Lesser, x.overlay, overlayRemedy(where))
+		x.add("overlay.mount", "mount", Lesser, x.overlay, x.overlayRemedy(where))
 		return
 	}
 	x.add("overlay.mount", "mount", OK, "works, volatile and without the mount being seen by anybody", "")
 	if userxattr {
 		x.add("overlay.userxattr", "userxattr", OK, "works", "")
-	} else if err := tryOverlay(dir, true); err != nil {
+	} else if err := x.tryOverlay(dir, true); err != nil {
 		x.add("overlay.userxattr", "userxattr", Lesser, firstLine(err.Error()), "Linux 5.11, and a file system with user attributes: rootless builds need it")
 	} else {
 		x.add("overlay.userxattr", "userxattr", OK, "works", "")
 	}
-	if err := lowerPlus(dir); err != nil {
+	if err := x.lowerPlus(dir); err != nil {
 		x.add("overlay.lowerdir+", "lowerdir+", Lesser, fmt.Sprintf("not known: %v", err), "Linux 6.8: images may have as many layers as the kernel takes")
 	} else {
 		x.add("overlay.lowerdir+", "lowerdir+", OK, "works: up to 499 layers", "")
@@ -113,6 +113,16 @@ func lowerPlus(dir string) error {
 		return err
 	}
 	defer unix.Close(fs)
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Before Linux 6.5 overlay takes any string now and refuses it when it is
+	// mounted, but no descriptor at all.
+	if err := unix.FsconfigSetFd(fs, "lowerdir+", int(f.Fd())); errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
 	return unix.FsconfigSetString(fs, "lowerdir+", dir)
 }
 
@@ -125,8 +135,8 @@ func removeTree(dir string) {
 	_, _ = store.RemoveTree(parent, filepath.Base(dir))
 }
 
-func overlayRemedy(where string) string {
-	switch fileSystem(where) {
+func (x *examiner) overlayRemedy(where string) string {
+	switch x.fileSystem(where) {
 	case "nfs", "ramfs", "overlay", "fuse", "smb2", "9p":
 		return "--root on a local file system (ext4, xfs, btrfs, tmpfs)"
 	}
@@ -140,10 +150,10 @@ func (x *examiner) storage(context.Context) {
 	}
 	c := x.choice
 	where := existing(c.GraphRoot)
-	kind := fileSystem(where)
+	kind := x.fileSystem(where)
 	root := x.add("storage.root", "store", OK, fmt.Sprintf("%s (%s)", c.GraphRoot, kind), "").
 		with("path", c.GraphRoot).with("file_system", kind)
-	switch err := unix.Access(where, unix.W_OK|unix.X_OK); {
+	switch err := x.access(where, unix.W_OK|unix.X_OK); {
 	case err != nil && where == c.GraphRoot:
 		root.State, root.Text, root.Remedy = Missing, fmt.Sprintf("%s cannot be written: %v", c.GraphRoot, err), "--root DIRECTORY, or make it this user's"
 	case err != nil:
@@ -155,7 +165,7 @@ func (x *examiner) storage(context.Context) {
 		root.State, root.Remedy = Lesser, "set HOME, or --root, to a directory of yours"
 	}
 	run := x.fact("storage.runroot", "volatile state", "%s", c.RunRoot).with("path", c.RunRoot)
-	if at := existing(c.RunRoot); unix.Access(at, unix.W_OK|unix.X_OK) != nil {
+	if at := existing(c.RunRoot); x.access(at, unix.W_OK|unix.X_OK) != nil {
 		run.State, run.Text, run.Remedy = Missing, fmt.Sprintf("%s cannot be made: %s cannot be written", c.RunRoot, at), "set XDG_RUNTIME_DIR, or --runroot DIRECTORY"
 	}
 	x.space(where)
@@ -165,7 +175,7 @@ func (x *examiner) storage(context.Context) {
 	if tmp == "" {
 		tmp = "/var/tmp"
 	}
-	if unix.Access(tmp, unix.W_OK|unix.X_OK) != nil {
+	if x.access(tmp, unix.W_OK|unix.X_OK) != nil {
 		x.add("storage.tmp", "temporary files", Lesser, tmp+" cannot be written", "set TMPDIR to a directory of yours")
 	}
 }
@@ -178,8 +188,8 @@ const (
 
 func (x *examiner) space(where string) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(where, &st); err != nil {
-		x.add("storage.space", "space", Lesser, fmt.Sprintf("%s: %v", where, err), "")
+	if err := x.statfs(where, &st); err != nil {
+		x.add("storage.space", "space", Lesser, fmt.Sprintf("%s: %v", where, err), "--root on a file system that answers")
 		return
 	}
 	free := st.Bavail * uint64(st.Bsize)
@@ -239,13 +249,13 @@ func (x *examiner) sharing(where string) {
 	}
 	a, err := open()
 	if err != nil {
-		x.add(id, name, Lesser, fmt.Sprintf("not tried: %v", err), "")
+		x.add(id, name, Neutral, fmt.Sprintf("not tried: %v", err), "")
 		return
 	}
 	defer a.Close()
 	b, err := open()
 	if err != nil {
-		x.add(id, name, Lesser, fmt.Sprintf("not tried: %v", err), "")
+		x.add(id, name, Neutral, fmt.Sprintf("not tried: %v", err), "")
 		return
 	}
 	defer b.Close()
@@ -256,18 +266,14 @@ func (x *examiner) sharing(where string) {
 	case err == nil:
 		x.add(id, name, OK, "work: COPY and commit share what is on the disk already", "")
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.ENOSYS):
-		x.add(id, name, Lesser, "the file system "+fileSystem(where)+" has none", "a store on xfs or btrfs")
+		x.add(id, name, Lesser, "the file system "+x.fileSystem(where)+" has none", "a store on xfs or btrfs")
 	default:
-		x.add(id, name, Lesser, err.Error(), "")
+		x.add(id, name, Lesser, err.Error(), "a store on xfs or btrfs")
 	}
 }
 
-// fileSystem names the type of the file system at path.
-func fileSystem(path string) string {
-	var st unix.Statfs_t
-	if unix.Statfs(path, &st) != nil {
-		return "unknown"
-	}
+// fileSystemName names a type of file systems (statfs(2)).
+func fileSystemName(magic int64) string {
 	for _, t := range []struct {
 		magic int64
 		name  string
@@ -277,19 +283,11 @@ func fileSystem(path string) string {
 		{unix.RAMFS_MAGIC, "ramfs"}, {unix.FUSE_SUPER_MAGIC, "fuse"}, {unix.V9FS_MAGIC, "9p"}, {0x2fc12fc1, "zfs"},
 		{unix.F2FS_SUPER_MAGIC, "f2fs"}, {0xfe534d42, "smb2"}, {unix.SQUASHFS_MAGIC, "squashfs"},
 	} {
-		if int64(uint32(st.Type)) == t.magic {
+		if magic == t.magic {
 			return t.name
 		}
 	}
-	return fmt.Sprintf("type %#x", uint32(st.Type))
-}
-
-func read(file string) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	return string(b)
+	return fmt.Sprintf("type %#x", magic)
 }
 
 func firstLine(s string) string {

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/stratabuild/strata/builder"
@@ -23,7 +22,7 @@ var tools = []struct{ name, purpose string }{
 func (x *examiner) programs(context.Context) {
 	for _, t := range tools {
 		id := "programs." + strings.ReplaceAll(t.name, "-", "_")
-		path, err := exec.LookPath(t.name)
+		path, err := x.lookPath(t.name)
 		if err != nil {
 			f := x.fact(id, t.name, "not installed; only for: %s", t.purpose)
 			f.with("installed", false)
@@ -34,16 +33,16 @@ func (x *examiner) programs(context.Context) {
 		}
 		x.fact(id, t.name, "%s; only for: %s", path, t.purpose).with("path", path).with("installed", true)
 	}
-	helpers := credentialHelpers()
+	helpers := x.credentialHelpers()
 	if len(helpers) > 0 {
 		x.fact("programs.credential_helpers", "credential helpers", "%s", strings.Join(helpers, ", ")).with("names", helpers)
 	}
 }
 
 // credentialHelpers are those that people have, of docker's and the clouds'.
-func credentialHelpers() (found []string) {
+func (x *examiner) credentialHelpers() (found []string) {
 	for _, n := range []string{"secretservice", "pass", "ecr-login", "gcr", "gcloud", "acr-env"} {
-		if _, err := exec.LookPath("docker-credential-" + n); err == nil {
+		if _, err := x.lookPath("docker-credential-" + n); err == nil {
 			found = append(found, n)
 		}
 	}
@@ -59,7 +58,7 @@ func (x *examiner) uses(ctx context.Context) {
 	x.useIsolation(ctx)
 	switch {
 	case x.o.Refused != nil:
-		x.use("ids", "ids", Missing, "none", namespaceRemedy("max_user_namespaces", x.o.Refused))
+		x.use("ids", "ids", Missing, "none", x.namespaceRemedy("max_user_namespaces", x.o.Refused))
 	case i.SingleID:
 		text := "one id: files are given to others in the image only; USER needs a range"
 		if builder.RemembersOwners(x.isolation) != nil {
@@ -116,7 +115,7 @@ func (x *examiner) useOwners() {
 // useIsolation asks the engine for its choice.
 func (x *examiner) useIsolation(ctx context.Context) {
 	if x.o.Refused != nil {
-		x.use("isolation", "isolation", Missing, "none: "+firstLine(x.o.Refused.Error()), namespaceRemedy("max_user_namespaces", x.o.Refused))
+		x.use("isolation", "isolation", Missing, "none: "+firstLine(x.o.Refused.Error()), x.namespaceRemedy("max_user_namespaces", x.o.Refused))
 		return
 	}
 	tmp := x.tempDir()
