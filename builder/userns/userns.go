@@ -101,6 +101,9 @@ func look() Info {
 	info.Rootless = true
 	f := strings.Fields(text)
 	info.SingleID = len(f) == 3 && f[2] == "1"
+	if info.UID != 0 {
+		return info // a user here, whoever it is outside
+	}
 	info.UID = outside("_CONTAINERS_ROOTLESS_UID", "/proc/self/uid_map", os.Getuid())
 	info.GID = outside("_CONTAINERS_ROOTLESS_GID", "/proc/self/gid_map", os.Getgid())
 	return info
