@@ -63,12 +63,14 @@ func (p place) command(work string) (cmd *exec.Cmd, done func(), err error) {
 	return exec.Command(args[0], args[1:]...), func() {}, nil
 }
 
-// asUser becomes a user whom only this mount namespace knows.
+// asUser becomes a user whom only this mount namespace knows. It has an /etc
+// of its own: a mount on /etc/passwd alone would go when somebody adds a user
+// to the host meanwhile, since that file is replaced by another.
 func asUser(subids string) func(dir string) ([]string, error) {
 	return func(dir string) ([]string, error) {
 		etc := filepath.Join(dir, "etc")
-		if err := os.Mkdir(etc, 0o755); err != nil {
-			return nil, err
+		if out, err := exec.Command("cp", "-a", "/etc", etc).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("cp -a /etc %s: %w: %s", etc, err, out)
 		}
 		for name, more := range map[string]string{
 			"passwd": fmt.Sprintf("places:x:%d:%d::%s/home:/bin/sh\n", user, user, dir), "group": fmt.Sprintf("places:x:%d:\n", user),
@@ -85,7 +87,7 @@ func asUser(subids string) func(dir string) ([]string, error) {
 				return nil, err
 			}
 		}
-		script := `for f in passwd group subuid subgid; do mount --bind "$0/$f" /etc/$f || exit 1; done
+		script := `mount --bind "$0" /etc || exit 1
 exec setpriv --reuid ` + fmt.Sprint(user) + ` --regid ` + fmt.Sprint(user) + ` --clear-groups "$@"`
 		return []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, etc}, nil
 	}

@@ -7,8 +7,10 @@ import (
 	"strings"
 )
 
-// writeTable makes the document of what is kept of all places. A script
-// without a result in some place is an error: the table claims to be whole.
+// notRun is what became of a script that a place has no result of.
+const notRun = "not run"
+
+// writeTable makes the document of what is kept of all places.
 func writeTable(file, dir string, all []string, unfit map[string]string) error {
 	var results []result
 	for _, p := range places {
@@ -17,8 +19,10 @@ func writeTable(file, dir string, all []string, unfit map[string]string) error {
 			return err
 		}
 		r.only(all)
-		if n := len(all) - len(r.scripts); n > 0 {
-			return fmt.Errorf("%d scripts have no result in place %s: run with -again", n, p.name)
+		for _, name := range all {
+			if _, ok := r.scripts[name]; !ok {
+				r.scripts[name] = outcome{Action: notRun}
+			}
 		}
 		results = append(results, r)
 	}
@@ -83,7 +87,7 @@ func versions(results []result) []string {
 	var all []string
 	for _, r := range results {
 		for _, o := range r.scripts {
-			if !slices.Contains(all, o.Strata) {
+			if o.Strata != "" && !slices.Contains(all, o.Strata) {
 				all = append(all, o.Strata)
 			}
 		}
@@ -98,6 +102,8 @@ func (r *result) exceptions(b *strings.Builder, unfit map[string]string) {
 	for _, n := range r.names() {
 		switch o := r.scripts[n]; o.Action {
 		case "pass":
+		case notRun:
+			reasons[notRun] = append(reasons[notRun], n)
 		case "skip":
 			reasons[o.Reason] = append(reasons[o.Reason], n)
 		default:
@@ -135,14 +141,14 @@ func (r *result) cell(prefix string, unfit map[string]string) string {
 		counts[o.Action]++
 	}
 	parts := []string{fmt.Sprint(counts["pass"])}
-	for _, what := range []string{"skip", "unfit", "fail"} {
+	for _, what := range []string{"skip", "unfit", notRun, "fail"} {
 		n := counts[what]
 		switch {
 		case n == 0:
 		case what == "skip":
 			parts = append(parts, fmt.Sprintf("%d skipped", n))
-		case what == "unfit":
-			parts = append(parts, fmt.Sprintf("%d unfit", n))
+		case what == "unfit", what == notRun:
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
 		default:
 			parts = append(parts, fmt.Sprintf("**%d failed**", n))
 		}
