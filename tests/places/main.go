@@ -112,10 +112,7 @@ func one(p place, o options, work string, wanted []string, unfit map[string]stri
 	}
 	r.only(wanted)
 	if work != "" && len(wanted) > 0 {
-		if r, err = try(p, work, wanted); err != nil {
-			return 0, err
-		}
-		if err := r.save(o.dir); err != nil {
+		if r, err = try(p, work, wanted, o.dir); err != nil {
 			return 0, err
 		}
 	}
@@ -160,8 +157,8 @@ func prepare(root, work string) error {
 	return nil
 }
 
-// try runs the scripts in a place.
-func try(p place, work string, names []string) (result, error) {
+// try runs the scripts in a place, and keeps each one's result at once.
+func try(p place, work string, names []string, dir string) (result, error) {
 	r := result{place: p, scripts: map[string]outcome{}}
 	cmd, done, err := p.command(work)
 	if err != nil {
@@ -187,7 +184,7 @@ func try(p place, work string, names []string) (result, error) {
 	if err := errors.Join(convert.Start(), cmd.Start()); err != nil {
 		return r, err
 	}
-	if err := r.read(lines, strings.TrimSpace(strings.TrimPrefix(line, "Version:"))); err != nil {
+	if err := r.read(lines, strings.TrimSpace(strings.TrimPrefix(line, "Version:")), dir); err != nil {
 		return r, err
 	}
 	err = errors.Join(cmd.Wait(), convert.Wait())
@@ -197,7 +194,7 @@ func try(p place, work string, names []string) (result, error) {
 	return r, nil
 }
 
-func (r *result) read(in io.Reader, version string) error {
+func (r *result) read(in io.Reader, version, dir string) error {
 	output := map[string]string{}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 64<<20)
@@ -219,6 +216,9 @@ func (r *result) read(in io.Reader, version string) error {
 			output[script] += e.Output
 		case "pass", "fail", "skip":
 			r.scripts[script] = outcome{Action: e.Action, Reason: reason(output[script]), Output: output[script], Strata: version}
+			if err := r.save(dir); err != nil {
+				return err
+			}
 		}
 	}
 	return lines.Err()
