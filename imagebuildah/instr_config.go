@@ -18,7 +18,12 @@ func (s *stage) configHistory(text string) { s.addHistory(text, nil, true) }
 func (s *stage) env(cmd *instructions.EnvCommand) error {
 	text := make([]string, 0, len(cmd.Env))
 	for _, kv := range cmd.Env {
-		s.c.Image.SetEnv(kv.Key, kv.Value)
+		if s.scope.HasEnv(kv.Key) {
+			s.c.Image.SetEnv(kv.Key, kv.Value)
+		} else {
+			// The list is not searched for what is not there.
+			s.c.Image.Config.Env = append(s.c.Image.Config.Env, kv.Key+"="+kv.Value)
+		}
 		s.scope.SetEnv(kv.Key, kv.Value)
 		text = append(text, kv.String())
 	}

@@ -71,6 +71,12 @@ func (s *Stage) Declare(arg instructions.KeyValuePairOptional) (instructions.Key
 // expanded before the first is set.
 func (s *Stage) SetEnv(name, value string) { s.env[name] = value }
 
+// HasEnv reports whether ENV gives the variable, here or in the base image.
+func (s *Stage) HasEnv(name string) bool {
+	_, ok := s.env[name]
+	return ok
+}
+
 // Lookup returns the value of a variable: ENV, else ARG.
 func (s *Stage) Lookup(name string) (string, bool) {
 	if v, ok := s.env[name]; ok {
