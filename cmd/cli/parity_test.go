@@ -21,15 +21,30 @@ var otherDefaults = map[string]string{
 	"add --retry-delay": "", "copy --retry-delay": "", // longer each time, from a second
 	"inspect --type":     "",     // a container, else an image
 	"mount --notruncate": "true", // nothing is shortened
+	"build --arch":       "", "build --os": "", "build --platform": "[]",
+	"pull --arch": "", "pull --os": "", "pull --platform": "[]",
+	"build --isolation": "", "build --runtime": "",
+	"build --jobs":   "0",    // suits the machine
+	"build --layers": "true", // as docker's: the next build is served by them
+	"push --all":     "true", // a list is pushed with what it lists
+	// With --source-date-epoch times are what it says, unless this is false.
+	"build --rewrite-timestamp": "true",
+	// Without effect.
+	"build --disable-content-trust": "true", "build --force-rm": "true",
 	// Images say nothing that nobody asked for, and are the same each time.
 	"commit --created-annotation": "false", "commit --identity-label": "false",
+	"build --created-annotation": "false", "build --identity-label": "false",
 }
 
 // otherTypes take what buildah's take and more: triggers have commas of their
-// own, and filters may be repeated.
-var otherTypes = map[string]string{"config --onbuild": "stringArray", "containers --filter": "stringSlice"}
+// own, filters and directories of devices may be repeated, and levels have
+// names besides numbers.
+var otherTypes = map[string]string{
+	"config --onbuild": "stringArray", "containers --filter": "stringSlice", "build --loglevel": "string",
+	"build --cdi-config-dir": "stringArray", "run --cdi-config-dir": "stringArray",
+}
 
-// TestBuildahFlags compares the commands that work on containers with what
+// TestBuildahFlags compares build, the commands that work on containers, push and pull with what
 // scripts for buildah give them: each flag is there, with the same short form,
 // a type that takes the same values and the same default, or it is refused.
 func TestBuildahFlags(t *testing.T) {
