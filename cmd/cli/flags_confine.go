@@ -27,8 +27,8 @@ type confineFlags struct {
 	cpuQuota, pidsLimit    int64
 	cpusetCPUs, cpusetMems string
 	cgroupParent           string
-	devices, cdiDirs       []string
-	groupAdd               []string
+	devices, groupAdd      []string
+	cdiDir                 string
 	securityOpts           []string
 	pid, ipc, uts          string
 	cgroupns, userns       string
@@ -47,7 +47,7 @@ func (c *confineFlags) add(cmd *cobra.Command) {
 	fs.Int64Var(&c.pidsLimit, "pids-limit", 0, "limit the `number` of processes and threads in each RUN step; -1 is no limit")
 	fs.StringVar(&c.cgroupParent, "cgroup-parent", "", "make the control groups of RUN steps in this `group`, such as /builds or build.slice")
 	fs.StringArrayVar(&c.devices, "device", nil, "let RUN steps use a device of the host, or a directory of them, as `source[:target[:permissions]]`, or a CDI device as vendor.com/class=name")
-	fs.StringArrayVar(&c.cdiDirs, "cdi-config-dir", nil, "look for specifications of CDI devices in this `directory`; may be repeated, the later wins (default /etc/cdi, /var/run/cdi)")
+	fs.StringVar(&c.cdiDir, "cdi-config-dir", "", "look for specifications of CDI devices in this `directory` (default /etc/cdi and /var/run/cdi)")
 	_ = cmd.MarkFlagDirname("cdi-config-dir")
 	fs.StringSliceVar(&c.groupAdd, "group-add", nil, "give RUN steps a further `group` of the image, by name or number; keep-groups leaves them yours")
 	fs.StringArrayVar(&c.securityOpts, "security-opt", nil, "set a security `option` of RUN steps: seccomp=unconfined, seccomp=FILE, no-new-privileges, apparmor=PROFILE, mask=PATH[:PATH...], unmask=ALL or unmask=PATH[:PATH...]")
@@ -88,11 +88,12 @@ func (c *confineFlags) options(o *imagebuildah.RunOptions) (err error) {
 			return fmt.Errorf("--group-add: want a group's name or number: %w", define.ErrInvalid)
 		}
 	}
-	for _, dir := range c.cdiDirs {
-		if dir, err = filepath.Abs(dir); err != nil {
+	if c.cdiDir != "" {
+		dir, err := filepath.Abs(c.cdiDir)
+		if err != nil {
 			return fmt.Errorf("--cdi-config-dir: %w", err)
 		}
-		o.CDIDirs = append(o.CDIDirs, dir)
+		o.CDIDirs = []string{dir}
 	}
 	for _, d := range c.devices {
 		if cdi.IsName(d) {
