@@ -41,7 +41,8 @@ type Options struct {
 	// NoHosts and NoHostname leave the root's own /etc/hosts and
 	// /etc/hostname to the step.
 	NoHosts, NoHostname bool
-	// DNS, DNSSearch and DNSOptions replace the host's when set.
+	// DNS, DNSSearch and DNSOptions replace the host's when set; "none" as
+	// the only server leaves the root's own /etc/resolv.conf to the step.
 	DNS, DNSSearch, DNSOptions []string
 
 	CapAdd, CapDrop []string // "NET_ADMIN" or "CAP_NET_ADMIN", "ALL"
