@@ -17,7 +17,9 @@ say() { # prefix
 	sed -nE "s/^ *--- PASS: ([^ ]+) .*/VM pass $1 \1/p; s/^ *--- FAIL: ([^ ]+) .*/VM FAIL $1 \1/p; s/^ *--- SKIP: ([^ ]+) .*/VM skip $1 \1/p" /tmp/out
 	if grep -q -- '--- FAIL\|^FAIL\|^panic' /tmp/out; then
 		echo "VM output $1"
-		tail -n 200 /tmp/out
+		# What was done last before each failure, then the end.
+		grep -aB 12 'FAIL: scripts' /tmp/out | tail -n 200
+		tail -n 40 /tmp/out
 		echo "VM end of output"
 	fi
 }
@@ -64,7 +66,7 @@ binary cgroup cgroup.test '.*' env
 pattern=$(cat /payload/pattern)
 tests root "${pattern:-TestScripts/^(run|rootless|runtime)\$|TestScripts/^option\$/^(limits|capabilities|network|isolation.*)\$|TestScripts/^command\$/^(doctor|info).*}" env
 if [ "$mode" = v2 ]; then
-	tests user 'TestScripts/^run$/^(limits|memory.*|cgroup_parent|scope|namespaces)$|TestScripts/^rootless$' $as
+	tests user 'TestScripts/^run$/^(limits|memory.*|cgroup_parent|scope|namespaces)$' $as
 	tests delegated 'TestScripts/^run$/^(limits|memory.*|scope)$' $as systemd-run --user --scope --quiet -p Delegate=yes
 	tests no-bus 'TestScripts/^run$/^memory_user$' $as XDG_RUNTIME_DIR=/nowhere
 fi
