@@ -35,7 +35,7 @@ const tableHead = `<!-- Written by make places; run that instead of changing thi
 
 The end-to-end scripts (` + "`tests/scripts`" + `) in each kind of place that strata promises to work in. A number is that of the scripts that
 passed; *skipped* are those that need what a place does not have, and say so themselves; *unfit* are those that ran and cannot pass there
-(` + "`tests/places/unfit.tsv`" + `). Each is named with its reason below. More places, with one script each, are in ` + "`tests/scripts/rootless`" + `.
+(` + "`tests/places/unfit.tsv`" + `); *not run* is what was added since the place was last tried. Each is named with its reason below. More places, with one script each, are in ` + "`tests/scripts/rootless`" + `.
 
 `
 
