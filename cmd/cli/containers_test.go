@@ -32,7 +32,6 @@ func TestContainerUsage(t *testing.T) {
 		"run --valid-exit-codes x c true":         "valid-exit-codes",
 		"run --cached -t c true":                  "leave one out",
 		"run --explain c true":                    "with --cached only",
-		"run --cdi-config-dir d c true":           "not in this version",
 		"run --volume x c true":                   "source:/target",
 		"containers --filter x=y":                 "want one of id, name, ancestor",
 		"containers --quiet --format json":        "want one of them",

@@ -37,11 +37,10 @@ var otherDefaults = map[string]string{
 }
 
 // otherTypes take what buildah's take and more: triggers have commas of their
-// own, filters and directories of devices may be repeated, and levels have
+// own, filters may be repeated, and levels have
 // names besides numbers.
 var otherTypes = map[string]string{
 	"config --onbuild": "stringArray", "containers --filter": "stringSlice", "build --loglevel": "string",
-	"build --cdi-config-dir": "stringArray", "run --cdi-config-dir": "stringArray",
 }
 
 // TestBuildahFlags compares build, the commands that work on containers, push and pull with what
