@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/define"
+	"go.podman.io/storage"
 )
 
 var shells = []string{"bash", "fish", "powershell", "zsh"}
@@ -46,9 +47,40 @@ func fixedValues(values ...string) cobra.CompletionFunc {
 }
 
 // completeImages completes the names of the store's images, and their IDs
-// once two digits are written. A store that cannot be opened completes
-// nothing.
+// once two digits are written.
 func (a *app) completeImages(most int) cobra.CompletionFunc {
+	return a.completeStored(most, func(st storage.Store, start string) (found []string, err error) {
+		images, err := st.Images()
+		for _, i := range images {
+			for _, n := range i.Names {
+				found = append(found, matching(n, start)...)
+			}
+			found = append(found, matchingID(i.ID, start)...)
+		}
+		return found, err
+	})
+}
+
+// completeContainers completes the names of working containers, and their IDs
+// once two digits are written.
+func (a *app) completeContainers(most int) cobra.CompletionFunc {
+	return a.completeStored(most, func(st storage.Store, start string) (found []string, err error) {
+		containers, err := st.Containers()
+		for _, c := range containers {
+			for _, n := range c.Names {
+				if strings.HasPrefix(n, start) {
+					found = append(found, n)
+				}
+			}
+			found = append(found, matchingID(c.ID, start)...)
+		}
+		return found, err
+	})
+}
+
+// completeStored completes what the store has, up to most arguments (0: any
+// number), each once. A store that cannot be opened completes nothing.
+func (a *app) completeStored(most int, find func(st storage.Store, start string) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
 		if most > 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -57,23 +89,22 @@ func (a *app) completeImages(most int) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		images, err := engine.Store().Raw().Images()
+		found, err := find(engine.Store().Raw(), start)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		for _, i := range images {
-			for _, n := range i.Names {
-				found = append(found, matching(n, start)...)
-			}
-			if len(start) >= 2 && strings.HasPrefix(i.ID, start) {
-				found = append(found, define.ImageID(i.ID).Short())
-			}
 		}
 		slices.Sort(found)
 		found = slices.DeleteFunc(slices.Compact(found), func(n string) bool { return slices.Contains(args, n) })
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// matchingID is the short form of an ID of which two digits are written.
+func matchingID(id, start string) []string {
+	if len(start) < 2 || !strings.HasPrefix(id, start) {
+		return nil
+	}
+	return []string{define.ImageID(id).Short()}
 }
 
 // matching returns the spellings of an image's full name that begin with

@@ -15,9 +15,9 @@ import (
 )
 
 type containersFlags struct {
-	all, json, noTrunc, noHeading, quiet bool
-	format                               string
-	filters                              []string
+	listFlags
+	all, noHeading bool
+	filters        []string
 }
 
 func newContainersCommand(a *app) *cobra.Command {
@@ -57,12 +57,9 @@ func runContainers(a *app, cmd *cobra.Command, flags containersFlags) error {
 	if err != nil {
 		return err
 	}
-	format, err := parseListFormat(flags.format, containerRow{})
+	format, err := flags.listFormat(containerRow{})
 	if err != nil {
 		return err
-	}
-	if flags.json && flags.format != "" || flags.quiet && flags.format != "" {
-		return fmt.Errorf("--format, --json and --quiet: want one of them: %w", define.ErrInvalid)
 	}
 	engine, err := a.openStore(cmd.Context())
 	if err != nil {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,9 +12,9 @@ import (
 )
 
 type imagesFlags struct {
-	all, digests, history, json, noTrunc, noHeading, quiet bool
-	format                                                 string
-	filters                                                []string
+	listFlags
+	all, digests, history, noHeading bool
+	filters                          []string
 }
 
 func newImagesCommand(a *app) *cobra.Command {
@@ -56,12 +55,9 @@ func runImages(a *app, cmd *cobra.Command, flags imagesFlags, args []string) err
 	if err != nil {
 		return err
 	}
-	format, err := parseListFormat(flags.format, imageRow{})
+	format, err := flags.listFormat(imageRow{})
 	if err != nil {
 		return err
-	}
-	if flags.json && flags.format != "" || flags.quiet && flags.format != "" {
-		return fmt.Errorf("--format, --json and --quiet: want one of them: %w", define.ErrInvalid)
 	}
 	engine, err := a.openStore(cmd.Context())
 	if err != nil {

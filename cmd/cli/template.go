@@ -50,6 +50,24 @@ type listFormat struct {
 	text     string
 }
 
+// listFlags say how a list is printed.
+type listFlags struct {
+	json, noTrunc, quiet bool
+	format               string
+}
+
+// listFormat checks them before anything is done.
+func (f *listFlags) listFormat(sample any) (listFormat, error) {
+	format, err := parseListFormat(f.format, sample)
+	if err != nil {
+		return listFormat{}, err
+	}
+	if f.format != "" && (f.json || f.quiet) {
+		return listFormat{}, fmt.Errorf("--format, --json and --quiet: want one of them: %w", define.ErrInvalid)
+	}
+	return format, nil
+}
+
 // parseListFormat checks a --format before anything is done; sample is an
 // item without content, which knows the fields. Shell words rarely hold tabs,
 // so \t and \n are read as docker and podman do.
