@@ -40,7 +40,7 @@ func (a *app) defaultMounts(o *builder.Confinement) error {
 	}
 	for _, name := range a.mountsFiles() {
 		list, err := readMounts(name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || hidden(name, err) {
 			continue
 		}
 		if err != nil {
@@ -50,6 +50,17 @@ func (a *app) defaultMounts(o *builder.Confinement) error {
 		return nil
 	}
 	return nil
+}
+
+// hidden reports a file that cannot even be looked up, as below a HOME that
+// is another user's (su): for this user there is none. One that is there and
+// cannot be read is an error: what an administrator chose would be left out.
+func hidden(name string, err error) bool {
+	if !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	_, err = os.Lstat(name)
+	return errors.Is(err, fs.ErrPermission)
 }
 
 // readMounts reads lines SOURCE:TARGET. Sources that do not exist are left
