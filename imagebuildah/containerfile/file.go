@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -155,10 +156,25 @@ func (e *Error) Error() string {
 		b.WriteString(":" + strconv.Itoa(e.Line))
 	}
 	if e.Instruction != "" {
-		b.WriteString(": " + e.Instruction)
+		b.WriteString(": " + shortened(e.Instruction))
 	}
 	b.WriteString(": " + e.Err.Error())
 	return b.String()
+}
+
+// maxShown is how much of an instruction stands in the line of an error.
+const maxShown = 300
+
+// shortened cuts a long instruction, between two characters.
+func shortened(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	end := maxShown
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "..."
 }
 
 func (e *Error) Unwrap() error { return e.Err }

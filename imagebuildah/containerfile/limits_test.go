@@ -84,3 +84,12 @@ func TestNoPlausibleImage(t *testing.T) {
 		}
 	}
 }
+
+// An error is a line, however long the instruction is.
+func TestLongInstructionInError(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("f", []byte("FROM a\nRUN --network=nonsense "+strings.Repeat("\u00e9 ", 1<<19)+"\n"))
+	if err == nil || len(err.Error()) > 2*maxShown || !strings.Contains(err.Error(), "...: ") {
+		t.Errorf("%.400v", err)
+	}
+}
