@@ -120,6 +120,9 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	if err != nil {
 		return nil, done, err
 	}
+	if err := o.CheckUser(); err != nil {
+		return nil, done, err
+	}
 	if err := useCDI(&r.Confinement, &o); err != nil {
 		return nil, done, err
 	}

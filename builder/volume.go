@@ -153,7 +153,7 @@ func (w *volumeWork) open(ctx context.Context) error {
 		}
 	}
 	if has(VolumeChown) {
-		if err := runmount.Chown(dir, w.uid, w.gid); err != nil {
+		if err := runmount.Chown(dir, w.uid, w.gid, w.c.engine.opts.SingleID); err != nil {
 			return fmt.Errorf("option U: %w", err)
 		}
 	}

@@ -110,9 +110,8 @@ func process(o Options, caps []string) (*specs.Process, error) {
 	if !path.IsAbs(o.Cwd) || strings.ContainsRune(o.Cwd, 0) {
 		return nil, fmt.Errorf("working directory %q: want an absolute path: %w", o.Cwd, define.ErrInvalid)
 	}
-	if o.SingleID && (o.UID != 0 || o.GID != 0) {
-		return nil, fmt.Errorf("user %d:%d: this user namespace maps only id 0; "+
-			"add ranges to /etc/subuid and /etc/subgid and install newuidmap: %w", o.UID, o.GID, define.ErrUnsupported)
+	if err := o.CheckUser(); err != nil {
+		return nil, err
 	}
 	groups := o.Groups
 	if o.SingleID {
@@ -132,6 +131,17 @@ func process(o Options, caps []string) (*specs.Process, error) {
 		Capabilities:    set,
 		NoNewPrivileges: o.NoNewPrivileges,
 	}, nil
+}
+
+// CheckUser returns the error that NewSpec gives where the user of the step
+// is not mapped, so that nothing is prepared for it. It wraps
+// define.ErrUnsupported.
+func (o *Options) CheckUser() error {
+	if o.SingleID && (o.UID != 0 || o.GID != 0) {
+		return fmt.Errorf("user %d:%d: this user namespace maps only id 0; "+
+			"add ranges to /etc/subuid and /etc/subgid and install newuidmap: %w", o.UID, o.GID, define.ErrUnsupported)
+	}
+	return nil
 }
 
 // environment drops entries that set nothing. They come from images, and some

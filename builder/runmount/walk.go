@@ -9,18 +9,39 @@ import (
 	"runtime"
 	"strconv"
 
+	"github.com/stratabuild/strata/copier"
 	"golang.org/x/sys/unix"
 )
 
 // Chown gives f, and all below it on any mount, to a user. Symbolic links are
-// changed themselves; nothing is followed.
-func Chown(f *os.File, uid, gid int) error {
+// changed themselves; nothing is followed. With singleID, where steps are told
+// the owners that are remembered (copier.OwnerXattr), those are forgotten: only
+// the one id can be the user, and it has the file.
+func Chown(f *os.File, uid, gid int, singleID bool) error {
 	return eachBelow(f, func(fd int, st *unix.Stat_t) error {
+		if singleID {
+			if err := forgetOwner(fd, st); err != nil {
+				return err
+			}
+		}
 		if int(st.Uid) == uid && int(st.Gid) == gid {
 			return nil
 		}
 		return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW)
 	})
+}
+
+// forgetOwner looks first, since removing what is not there would copy the
+// file into an overlay's upper directory.
+func forgetOwner(fd int, st *unix.Stat_t) error {
+	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		return nil // cannot have such attributes
+	}
+	name := "/proc/self/fd/" + strconv.Itoa(fd)
+	if _, err := unix.Getxattr(name, copier.OwnerXattr, nil); err != nil {
+		return nil
+	}
+	return unix.Removexattr(name, copier.OwnerXattr)
 }
 
 const selinuxXattr = "security.selinux"
