@@ -69,18 +69,21 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	why := settleDriver(&so)
 	raw, err := storage.GetStore(so)
 	if err != nil {
 		return nil, openError(so, err)
 	}
+	if why == "" && so.GraphDriverName == "" && raw.GraphDriverName() == "vfs" {
+		why = noOverlay(so.GraphRoot)
+	}
 	s := &Store{raw: raw, turn: make(chan struct{}, 1), note: note}
 	s.zeroCopy = adoptable(raw)
-	if o.Driver == "" && so.GraphDriverName == "vfs" {
+	if o.Driver == "" && (so.GraphDriverName == "vfs" || why != "") {
 		if s.note != "" {
 			s.note += "; "
 		}
-		s.note += "the store " + so.GraphRoot + " uses the driver vfs, which copies the whole root for each step: " +
-			"driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"
+		s.note += vfsNote(so.GraphRoot, why)
 	}
 	s.state = sync.OnceValues(s.makeStateDir)
 	return s, nil

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"go.podman.io/storage/drivers/overlay"
+	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
+)
+
+// fuseDevice is what fuse-overlayfs mounts with (fuse(4)).
+const fuseDevice = "/dev/fuse"
+
+// settleDriver chooses vfs where the library would take overlay with
+// fuse-overlayfs, which could not mount: it is installed, the kernel mounts no
+// overlay on the store's file system, and /dev/fuse cannot be opened, as in
+// most containers. why is that, for the user; "" leaves the driver as it is.
+// Only a store that is new, or has the driver vfs, is looked at: what is in a
+// store of overlay's is not given up.
+func settleDriver(so *types.StoreOptions) (why string) {
+	switch {
+	case so.GraphDriverName == "vfs":
+		if on(so.GraphRoot, unix.OVERLAYFS_SUPER_MAGIC) {
+			return noOverlay(so.GraphRoot)
+		}
+		return ""
+	case so.GraphDriverName != "" || len(so.GraphDriverPriority) > 0 || os.Geteuid() != 0 || hasDriver(so.GraphRoot, "overlay"):
+		return ""
+	}
+	for _, o := range so.GraphDriverOptions {
+		if key, _, _ := strings.Cut(o, "="); strings.HasSuffix(key, "mount_program") {
+			return ""
+		}
+	}
+	err := fuseOpens()
+	if err == nil {
+		return ""
+	}
+	if _, none := exec.LookPath("fuse-overlayfs"); none != nil {
+		return ""
+	}
+	// As the library asks, which keeps the answer below the run root.
+	if works, failed := overlay.SupportsNativeOverlay(filepath.Join(so.GraphRoot, "overlay"), filepath.Join(so.RunRoot, "overlay")); works || failed != nil {
+		return ""
+	}
+	so.GraphDriverName = "vfs"
+	return noOverlay(so.GraphRoot) + fmt.Sprintf(", and fuse-overlayfs cannot mount either (%v)", err)
+}
+
+func fuseOpens() error {
+	f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// noOverlay says that overlay cannot be mounted on the file system of a
+// directory.
+func noOverlay(dir string) string {
+	if on(dir, unix.OVERLAYFS_SUPER_MAGIC) {
+		return "it lies on an overlay, on which the kernel mounts no other"
+	}
+	return "the kernel mounts no overlay on its file system"
+}
+
+// on reports that a directory lies on a file system of this type.
+func on(dir string, magic int64) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && int64(st.Type) == magic
+}
+
+// vfsNote is what a user of the driver vfs is told, who has not asked for it;
+// why is what keeps overlay from being used, "" when nothing does.
+func vfsNote(root, why string) string {
+	s := "the store " + root + " uses the driver vfs, which copies the whole root for each step: "
+	if why != "" {
+		return s + why + "; --root on a disk's file system (ext4, xfs, btrfs) is much faster"
+	}
+	return s + "driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"
+}
