@@ -35,6 +35,7 @@ var fallbackEnv = map[string]string{
 	"commit format":            "BUILDAH_FORMAT",
 	"config add-history":       "BUILDAH_HISTORY",
 	"commit source-date-epoch": "SOURCE_DATE_EPOCH",
+	"build cpp-flag":           cppFlagsEnv,
 	"build layers":             "BUILDAH_LAYERS",
 	"build isolation":          "BUILDAH_ISOLATION",
 	"build progress":           "BUILDKIT_PROGRESS",
@@ -42,6 +43,9 @@ var fallbackEnv = map[string]string{
 	"build platform":           "DOCKER_DEFAULT_PLATFORM",
 	"pull platform":            "DOCKER_DEFAULT_PLATFORM",
 }
+
+// cppFlagsEnv holds flags between spaces.
+const cppFlagsEnv = "BUILDAH_CPPFLAGS"
 
 // EnvNames returns the variables that stand for a flag, in the order in which
 // they are looked at: STRATA_NO_COLOR for a global flag, STRATA_BUILD_TAG for
@@ -80,6 +84,9 @@ func (a *app) applyEnv(cmd *cobra.Command) error {
 			}
 			if a.overridden(cmd, name) {
 				return
+			}
+			if name == cppFlagsEnv {
+				value = strings.Join(strings.Fields(value), "\n")
 			}
 			if e := setFlag(cmd.Flags(), f, value); e != nil {
 				err = fmt.Errorf("%s=%q: %w", name, value, reason(e))

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah"
-	"github.com/stratabuild/strata/imagebuildah/buildcontext"
+	"github.com/stratabuild/strata/imagebuildah/cpp"
 )
 
 // languageFlags are about what a Containerfile may say.
@@ -19,7 +19,7 @@ func (l *languageFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&l.allow, "allow", nil, "let the Containerfile ask for this `entitlement`: network.host, security.insecure, device (all CDI devices) or device=NAME[,alias=OTHER]")
 	fs.StringArrayVar(&l.contexts, "build-context", nil, "let FROM and from= of a name mean another context, as `name=value`: a directory, a git or http URL, docker-image://NAME or oci-layout://DIR[:TAG]")
-	fs.StringArrayVar(&l.cpp, "cpp-flag", nil, "give the C preprocessor, which reads Containerfiles that end in .in, this `flag`: -DNAME[=VALUE] or -UNAME")
+	fs.StringArrayVar(&l.cpp, "cpp-flag", nil, "give the C preprocessor, which reads Containerfiles that end in .in, this `flag`: -DNAME[=VALUE], -UNAME, -IDIRECTORY, -iquoteDIRECTORY or -includeFILE, within the build context")
 	_ = cmd.RegisterFlagCompletionFunc("allow", fixedValues(imagebuildah.AllowHostNetwork, imagebuildah.AllowInsecure, imagebuildah.AllowDevice))
 }
 
@@ -31,10 +31,8 @@ func (l *languageFlags) options(o *imagebuildah.Options) error {
 			return fmt.Errorf("--allow: %w", err)
 		}
 	}
-	for _, flag := range l.cpp {
-		if err := buildcontext.CheckCPPFlag(flag); err != nil {
-			return err
-		}
+	if _, err := cpp.ParseFlags(l.cpp); err != nil {
+		return err
 	}
 	o.Context.CPPFlags = l.cpp
 	for _, text := range l.contexts {

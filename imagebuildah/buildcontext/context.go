@@ -47,7 +47,7 @@ type Options struct {
 	// only (--build-context). None is read, and there must be more than one.
 	NoBuildFile bool
 	// CPPFlags are for build files that end in .in, which the C preprocessor
-	// reads; see CheckCPPFlag.
+	// reads; see cpp.ParseFlags.
 	CPPFlags []string
 	// KeepGitDir leaves .git in a context from a git repository.
 	KeepGitDir bool
