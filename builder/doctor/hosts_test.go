@@ -25,6 +25,7 @@ func madeUp(t *testing.T) (world, map[string]string) {
 	w.tryOverlay = func(string, bool) error { return nil }
 	w.lowerPlus = func(string) error { return nil }
 	w.tryTun = func() error { return nil }
+	w.tryNetwork = func(context.Context, bool) (string, error) { return "bridge", nil }
 	w.systemd = func() error { return errors.New("nobody listens") }
 	w.lookPath = func(name string) (string, error) { return "/usr/bin/" + name, nil }
 	w.statfs = func(path string, st *unix.Statfs_t) error {
@@ -164,6 +165,9 @@ func TestHosts(t *testing.T) {
 		}, "storage.readonly", Missing, "read-only file system", "mount -o remount,rw"},
 		{"vfs is asked for", func(_ *world, _ map[string]string, o *Options) { o.Store.Driver = "vfs" },
 			"storage.driver", Lesser, "vfs", "driver = \"overlay\""},
+		{"no private network", func(w *world, _ map[string]string, _ *Options) {
+			w.tryNetwork = func(context.Context, bool) (string, error) { return "", unix.EPERM }
+		}, "use.network", Lesser, "the host's", "--network host"},
 		{"no tun", func(w *world, _ map[string]string, _ *Options) { w.tryTun = func() error { return unix.ENOENT } },
 			"network.tun", Neutral, "not there", "modprobe tun"},
 		{"tun is root's", func(w *world, _ map[string]string, _ *Options) { w.tryTun = func() error { return unix.EACCES } },

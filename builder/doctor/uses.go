@@ -146,17 +146,25 @@ func (x *examiner) useNetwork(ctx context.Context) {
 		x.use(id, name, Lesser, "the host's, as is usual with chroot isolation", x.remedyOf("namespaces.network"))
 		return
 	}
-	n, err := network.Open(ctx, network.Options{Mode: network.Mode{Kind: network.Private}, Rootless: x.o.Namespaces.Rootless})
-	var kind string
-	if err == nil {
-		kind = n.Kind()
-		err = n.Close()
-	}
+	kind, err := x.tryNetwork(ctx, x.o.Namespaces.Rootless)
 	if err != nil {
-		x.use(id, name, Lesser, "the host's, because one of the steps' own cannot be had: "+firstLine(err.Error()), x.remedyOf("namespaces.network", "network.tun"))
+		remedy := x.remedyOf("namespaces.network", "network.tun")
+		if remedy == "" {
+			remedy = "run strata as root, or where it may make a user namespace; --network host asks for the host's"
+		}
+		x.use(id, name, Lesser, "the host's, because one of the steps' own cannot be had: "+firstLine(err.Error()), remedy)
 		return
 	}
 	x.use(id, name, OK, "the steps' own: "+kind, "")
+}
+
+// tryNetwork makes a private network and ends it.
+func tryNetwork(ctx context.Context, rootless bool) (kind string, err error) {
+	n, err := network.Open(ctx, network.Options{Mode: network.Mode{Kind: network.Private}, Rootless: rootless})
+	if err != nil {
+		return "", err
+	}
+	return n.Kind(), n.Close()
 }
 
 // remedyOf is the remedy of the first of the findings that has one.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,8 @@ type world struct {
 	lowerPlus  func(dir string) error
 	tryTun     func() error
 	systemd    func() error // nil: systemd would make a scope
+	// tryNetwork makes a private network of steps and says of what kind it was.
+	tryNetwork func(ctx context.Context, rootless bool) (kind string, err error)
 	lookPath   func(name string) (string, error)
 	statfs     func(path string, st *unix.Statfs_t) error
 	access     func(path string, mode uint32) error
@@ -27,7 +30,7 @@ type world struct {
 
 // thisHost is the real one.
 func thisHost() world {
-	return world{clone: clone, tryOverlay: tryOverlay, lowerPlus: lowerPlus, tryTun: tryTun, systemd: cgroup.AskSystemd,
+	return world{clone: clone, tryOverlay: tryOverlay, lowerPlus: lowerPlus, tryTun: tryTun, systemd: cgroup.AskSystemd, tryNetwork: tryNetwork,
 		lookPath: exec.LookPath, statfs: unix.Statfs, access: unix.Access}
 }
 
