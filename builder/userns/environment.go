@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NoHome is the home directory of users who have none: it does not exist, so
+// NoHome is the home directory of users who have none: it does not exist and
+// nobody can make it, not even where / may be written by all (proc(5)), so
 // that nothing is read from it or written to it. Without a value, libraries
 // would take names in it for names in the working directory, or take that of
 // id 0, which a worker has, for ours.
-const NoHome = "/nonexistent"
+const NoHome = "/proc/nonexistent"
 
 // settleEnvironment takes out of the environment what belongs to another
 // user, as su(1) and sudo(8) leave it, and fills in the home directory. What
