@@ -34,13 +34,13 @@ func TestAgainstGNU(t *testing.T) {
 			t.Errorf("%q: we say %v, cpp %v %q", c.in, err, theirs, stdout.String())
 			continue
 		}
-		if want := plain(stdout.String()); err == nil && plain(string(got)) != want {
-			t.Errorf("%q %q gives\n%q, and by cpp\n%q", c.in, c.flags, plain(string(got)), want)
+		if want := flat(stdout.String()); err == nil && flat(string(got)) != want {
+			t.Errorf("%q %q gives\n%q, and by cpp\n%q", c.in, c.flags, flat(string(got)), want)
 		}
 	}
 }
 
-func plain(text string) string {
+func flat(text string) string {
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "\\\r\n", ""), "\\\n", "")
 	var out []string
 	for l := range strings.Lines(text) {

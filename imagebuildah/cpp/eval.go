@@ -50,6 +50,11 @@ func (p *processor) evaluate(f *file, at int, text []byte) (bool, error) {
 	return v.bits != 0, nil
 }
 
+// defined is what defined and #ifdef say.
+func (p *processor) defined(name string) bool {
+	return p.macros[name] != nil || name == "__has_include"
+}
+
 // hasInclude replaces __has_include, whose operand is not expanded, by a
 // number.
 func (p *processor) hasInclude(f *file, at int, text []byte) ([]byte, error) {
@@ -64,9 +69,12 @@ func (p *processor) hasInclude(f *file, at int, text []byte) ([]byte, error) {
 		case quote != 0:
 		case word == "__has_include":
 			rest := bytes.TrimLeft(text[n:], " \t")
+			if !bytes.HasPrefix(rest, []byte("(")) {
+				break // of defined
+			}
 			end := bytes.IndexByte(rest, ')')
-			if end < 0 || rest[0] != '(' {
-				return nil, f.errorf(at, "#if: __has_include wants (\"FILE\") or (<FILE>)")
+			if end < 0 {
+				return nil, f.errorf(at, "#if: __has_include( has no )")
 			}
 			name, quoted, ok := target(bytes.TrimSpace(rest[1:end]))
 			if !ok {
@@ -337,7 +345,7 @@ func (x *expression) word() (value, error) {
 			return value{}, errors.New("defined wants a name, or a name in parentheses")
 		}
 		x.rest = rest
-		return number(x.p.macros[name] != nil), nil
+		return number(x.p.defined(name)), nil
 	}
 	n := 0
 	for n < len(x.rest) && (isDigit(x.rest[n]) || isLetter(x.rest[n]) || n > 0 && x.rest[n] == '.') {

@@ -77,6 +77,9 @@ func (p *processor) expand(f *file, at int, text []byte, lines bool) ([]byte, er
 			top.pos += n
 		default:
 			n = quoteStep(rest, &e.quote)
+			for n < len(rest) && plain(rest[n]) {
+				n++
+			}
 			e.out = append(e.out, rest[:n]...)
 			top.pos += n
 		}
@@ -85,6 +88,11 @@ func (p *processor) expand(f *file, at int, text []byte, lines bool) ([]byte, er
 		}
 	}
 	return e.out, nil
+}
+
+// plain reports bytes that mean nothing wherever they stand.
+func plain(b byte) bool {
+	return b > gap && b != '"' && b != '\'' && b != '\\' && !isLetter(b)
 }
 
 // quoteStep is the length of the next character, two behind a \, and keeps

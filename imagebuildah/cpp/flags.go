@@ -59,7 +59,7 @@ func splitFlag(flag string) (name, value string) {
 }
 
 func (f *Flags) add(name, value string) error {
-	if strings.ContainsAny(value, "\x00\x01\x02\n") {
+	if strings.ContainsAny(value, marks+"\n") {
 		return fmt.Errorf("its value holds a newline or NUL: %w", define.ErrInvalid)
 	}
 	switch name {

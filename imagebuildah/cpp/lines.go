@@ -15,6 +15,8 @@ const (
 	splice = 1
 	// gap stands for a comment between two names.
 	gap = 2
+	// marks are these.
+	marks = "\x00\x01\x02"
 )
 
 // lookahead bounds the search for the word behind a #.

@@ -20,7 +20,7 @@ const (
 	MaxDepth = 64
 	// maxWork bounds, in bytes, what macros make on the way to the result and
 	// what is included. Each file counts for fileWork at least.
-	maxWork  = 128 << 20
+	maxWork  = 64 << 20
 	fileWork = 4 << 10
 )
 
@@ -137,7 +137,7 @@ func (p *processor) file(f *file) error {
 		word := f.directive()
 		if word == "" && f.rest[0] == '#' {
 			line := f.physical()
-			if i := bytes.IndexAny(line, "\x00\x01\x02"); i >= 0 {
+			if i := bytes.IndexAny(line, marks); i >= 0 {
 				return f.errorf(f.line, "holds the byte %#02x; is it text?", line[i])
 			}
 			if f.active() {
@@ -178,18 +178,18 @@ func (p *processor) emit(f *file, at int, line []byte) error {
 		p.out.WriteByte('\n')
 		p.outLines++
 	}
-	for _, b := range line {
-		switch b {
-		case painted, gap:
-			continue
-		case splice:
-			p.out.WriteByte('\\')
-			b = '\n'
+	for len(line) > 0 {
+		n := bytes.IndexAny(line, marks)
+		if n < 0 {
+			n = len(line)
 		}
-		if b == '\n' {
+		p.out.Write(line[:n])
+		p.outLines += bytes.Count(line[:n], []byte("\n")) // of #pragma
+		if n < len(line) && line[n] == splice {
+			p.out.WriteString("\\\n")
 			p.outLines++
 		}
-		p.out.WriteByte(b)
+		line = line[min(n+1, len(line)):]
 	}
 	p.out.WriteByte('\n')
 	p.outLines++
@@ -309,7 +309,7 @@ func (p *processor) test(f *file, at int, word string, rest []byte) (bool, error
 		return p.evaluate(f, at, rest)
 	}
 	name, _, err := f.operand(at, word, rest)
-	return (p.macros[name] != nil) == (word == "ifdef"), err
+	return p.defined(name) == (word == "ifdef"), err
 }
 
 // includeLine obeys #include and #import.
