@@ -34,6 +34,18 @@ type CommitOptions struct {
 	Prepare func(ctx context.Context, c *Container) error
 	// History is added for open changes that are sealed by Commit.
 	History *image.History
+	// Steps are written into the image as its image.CacheRecord, as far as
+	// their results are layers of it.
+	Steps []StepResult
+}
+
+// StepResult is what a step of a build made.
+type StepResult struct {
+	Key digest.Digest // of the step's cache key
+	// Parent is the layer below, "" for none; Layer the step's own, "" when it
+	// changed no file.
+	Parent, Layer define.LayerID
+	Created       time.Time
 }
 
 // Committed is an image in the store.
@@ -183,7 +195,9 @@ func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOpti
 	if format == "" {
 		format = define.FormatOCI
 	}
-	enc, err := c.Image.Encode(format, layers)
+	img := *c.Image
+	img.Cache = cacheRecord(o.Steps, infos)
+	enc, err := img.Encode(format, layers)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +212,27 @@ func (c *Container) record(ctx context.Context, infos []layer.Info, o CommitOpti
 	define.Emit(c.engine.opts.Listener, define.Event{Kind: define.EventImage, Image: enc.ID, Names: o.Names})
 	return &Committed{ID: enc.ID, Digest: enc.ManifestDigest, MediaType: enc.MediaType,
 		Size: int64(len(enc.Manifest)), Names: o.Names, Lost: enc.Lost}, nil
+}
+
+// cacheRecord is the record of those results that are the image's own layers.
+func cacheRecord(steps []StepResult, infos []layer.Info) *image.CacheRecord {
+	height := map[define.LayerID]int{"": 0}
+	for i, info := range infos {
+		height[info.ID] = i + 1
+	}
+	var results []image.CacheResult
+	for _, s := range steps {
+		n, ok := height[s.Parent]
+		if s.Layer != "" && ok {
+			below := n
+			n, ok = height[s.Layer]
+			ok = ok && n == below+1
+		}
+		if ok {
+			results = append(results, image.CacheResult{Key: s.Key, Layers: n, Empty: s.Layer == "", Created: s.Created})
+		}
+	}
+	return image.NewCacheRecord(results)
 }
 
 func encodedLayers(infos []layer.Info) []image.Layer {

@@ -3,7 +3,6 @@ package imagebuildah
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 func finish(ctx context.Context, builds []*build) (*Result, error) {
 	b := builds[0]
 	b.unusedArgs()
-	b.inlineCache()
+	b.checkInline()
 	names, err := b.names()
 	if err != nil {
 		return nil, err
@@ -33,14 +32,6 @@ func finish(ctx context.Context, builds []*build) (*Result, error) {
 		return nil, err
 	}
 	return r, b.writeOutputs(ctx, b.target(), r)
-}
-
-// inlineCache says that what BUILDKIT_INLINE_CACHE asks for is not done: no
-// key is written into images, whose configuration everybody reads.
-func (b *build) inlineCache() {
-	if ask, _ := strconv.ParseBool(b.opts.BuildArgs["BUILDKIT_INLINE_CACHE"]); ask {
-		b.warn("BUILDKIT_INLINE_CACHE: nothing of the cache is written into the image; use --cache-to REPOSITORY, and --cache-from with the same")
-	}
 }
 
 func (b *build) target() *stage { return b.stages[b.graph.Target] }
@@ -62,8 +53,12 @@ func (b *build) commit(ctx context.Context, names []string) (*Result, error) {
 		return nil, err
 	}
 	b.noteCreated(s, s.created())
+	steps, err := s.stepResults(ctx)
+	if err != nil {
+		return nil, err
+	}
 	c, err := s.c.Commit(ctx, builder.CommitOptions{Names: names, Format: b.opts.Format, Squash: b.opts.Squash, SquashAll: b.opts.SquashAll,
-		Layer: b.freezeOptions(), Created: b.opts.fixedTime()})
+		Layer: b.freezeOptions(), Created: b.opts.fixedTime(), Steps: steps})
 	if err != nil {
 		return nil, err
 	}

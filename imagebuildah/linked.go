@@ -51,6 +51,7 @@ func (s *stage) graft(ctx context.Context, f fsStep, step *define.Step, asked []
 	if err != nil {
 		return err
 	}
+	s.noteStep(asked[len(asked)-1], layerRef{made: parent}, layerRef{made: made}, r.Created)
 	slot, result, shown := s.slot(f.in, step), *r, r.Layer
 	record := func(ctx context.Context) error {
 		below, err := parent.Wait(ctx)

@@ -39,6 +39,9 @@ type Options struct {
 	// CacheFrom are caches elsewhere that are asked for results which the
 	// store's does not have; CacheTo are those that get the build's results.
 	CacheFrom, CacheTo []CachePlace
+	// InlineCache writes into the image which of its layers each step made, so
+	// that it can be one of CacheFrom elsewhere.
+	InlineCache bool
 	// From replaces the base of the first FROM; "" leaves it.
 	From string
 	// AllStages builds stages before the target that it does not need, too.

@@ -108,6 +108,8 @@ type remoteCache struct {
 	from, to []CachePlace
 
 	pulls sync.Map // of *sync.Mutex by key: stages may need the same step
+	// inlines are the images that places name, *inlineImage by inlineID.
+	inlines sync.Map
 
 	mu      sync.Mutex
 	off     map[CachePlace]bool // failed, and not asked again
@@ -170,19 +172,22 @@ func (s *stage) lookupRemote(ctx context.Context, f fsStep, step *define.Step, a
 	if c == nil {
 		return false, nil
 	}
-	for _, k := range asked {
-		full := withParent(k, s.top)
-		for _, p := range c.working(c.from) {
-			r, err := s.fetch(ctx, p, full, s.slot(f.in, step))
-			if ctx.Err() != nil {
-				return false, context.Cause(ctx)
-			}
-			if err != nil {
-				c.giveUp(p, "asked", err)
-				continue
-			}
-			if r != nil {
-				return true, s.useCached(ctx, f, step, full, asked, r)
+	// What images record is known without asking for each key.
+	for _, fetch := range []func(context.Context, CachePlace, *cache.Key, cache.Slot) (*cache.Result, error){s.fetchInline, s.fetch} {
+		for _, k := range asked {
+			full := withParent(k, s.top)
+			for _, p := range c.working(c.from) {
+				r, err := fetch(ctx, p, full, s.slot(f.in, step))
+				if ctx.Err() != nil {
+					return false, context.Cause(ctx)
+				}
+				if err != nil {
+					c.giveUp(p, "asked", err)
+					continue
+				}
+				if r != nil {
+					return true, s.useCached(ctx, f, step, full, asked, r)
+				}
 			}
 		}
 	}
@@ -209,7 +214,12 @@ func (s *stage) fetch(ctx context.Context, p CachePlace, k *cache.Key, slot cach
 		return nil, err
 	}
 	defer s.b.remote.forget(local.ID, local.Name)
-	r, err := s.readResult(k.Digest(), local.ID)
+	return s.keepResult(ctx, k, slot, name, local.ID)
+}
+
+// keepResult records what a pulled image says of a step.
+func (s *stage) keepResult(ctx context.Context, k *cache.Key, slot cache.Slot, name string, id define.ImageID) (*cache.Result, error) {
+	r, err := s.readResult(k.Digest(), id)
 	if errors.Is(err, define.ErrNotFound) {
 		// Another process pulled it too, and dropped the image: see forget. It
 		// saved the record before.
@@ -397,19 +407,28 @@ func (c *remoteCache) record(r remoteResult) (define.ImageID, error) {
 
 // recordImage records an image of a chain of the store.
 func (c *remoteCache) recordImage(img *image.Image, top define.LayerID) (define.ImageID, error) {
-	var layers []image.Layer
-	for id := string(top); id != ""; {
-		l, err := c.engine.Store().Raw().Layer(id)
-		if err != nil {
-			return "", fmt.Errorf("layer %s: %w", id, err)
-		}
-		layers = append(layers, image.Layer{DiffID: l.UncompressedDigest, Digest: l.UncompressedDigest, Size: l.UncompressedSize})
-		id = l.Parent
+	layers, err := c.chain(top)
+	if err != nil {
+		return "", err
 	}
-	slices.Reverse(layers)
 	enc, err := img.Encode(define.FormatOCI, layers)
 	if err != nil {
 		return "", err
 	}
 	return enc.ID, image.Record(c.engine.Store(), enc, top, nil)
+}
+
+// chain are the layers of the store up to one, as they are there.
+func (c *remoteCache) chain(top define.LayerID) ([]image.Layer, error) {
+	var layers []image.Layer
+	for id := string(top); id != ""; {
+		l, err := c.engine.Store().Raw().Layer(id)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", id, err)
+		}
+		layers = append(layers, image.Layer{DiffID: l.UncompressedDigest, Digest: l.UncompressedDigest, Size: l.UncompressedSize})
+		id = l.Parent
+	}
+	slices.Reverse(layers)
+	return layers, nil
 }

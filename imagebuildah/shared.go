@@ -22,7 +22,9 @@ type flights struct {
 type flight struct {
 	done chan struct{}
 	// key tells the step by contents.
-	key    *cache.Key
+	key *cache.Key
+	// unkept: the result is not for the cache.
+	unkept bool
 	result cache.Result
 	err    error
 }
@@ -45,6 +47,12 @@ func (f *flights) join(id digest.Digest) (fl *flight, others bool) {
 func (f *flight) is(k *cache.Key) {
 	if f != nil {
 		f.key = k
+	}
+}
+
+func (f *flight) isUnkept() {
+	if f != nil {
+		f.unkept = true
 	}
 }
 
@@ -96,6 +104,9 @@ func (s *stage) useFlight(ctx context.Context, f fsStep, step *define.Step, fl *
 		if top, err = s.topID(ctx); err != nil {
 			return err
 		}
+	}
+	if !fl.unkept {
+		s.noteStep(fl.key, s.below(), layerRef{id: fl.result.Layer}, fl.result.Created)
 	}
 	// The step is in the cache by now, and so may be the next.
 	s.top, s.adopted, s.missed = top, top == "", false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,6 +53,8 @@ type stage struct {
 	// openEntry is the place, counted from 1, of the history entry that
 	// stands for the changes of a stage without layers.
 	openEntry int
+	// steps are those of the root so far, when the image is to record them.
+	steps []madeStep
 }
 
 func (s *stage) name() string {
@@ -232,6 +235,7 @@ func (s *stage) fromStage(ctx context.Context, i int) error {
 	s.inherit()
 	s.top, s.missed, s.adopted = parent.top, parent.missed, true
 	s.scope, s.descent, s.platform = parent.scope.Child(), parent.descent, parent.platform
+	s.steps = slices.Clone(parent.steps)
 	return nil
 }
 

@@ -143,6 +143,9 @@ func (s *stage) useCached(ctx context.Context, f fsStep, step *define.Step, k *c
 		}
 	}
 	s.b.remote.note(s, k, s.top, *r)
+	if err := s.noteCached(ctx, f, asked, r); err != nil {
+		return err
+	}
 	if r.Layer != "" {
 		s.top, s.adopted = r.Layer, false
 	}
@@ -267,6 +270,11 @@ func (s *stage) executeLayer(ctx context.Context, f fsStep, step *define.Step, k
 	fl.is(keys[0])
 	helped := s.helped
 	s.helped = false
+	if helped {
+		fl.isUnkept()
+	} else {
+		s.noteStep(keys[0], layerRef{made: parent}, layerRef{made: made}, created)
+	}
 	slot := s.slot(f.in, step)
 	s.b.running.Go(func() {
 		result, err := s.save(s.b.outer, f, slot, parent, made, created, func(ctx context.Context) ([]*cache.Key, error) {

@@ -44,6 +44,12 @@ type document struct {
 	History []History `json:"history,omitempty"`
 }
 
+// written is a document with what is read by ParseCacheRecord only.
+type written struct {
+	document
+	Cache *CacheRecord `json:"io.strata.cache,omitempty"`
+}
+
 // manifest is an image manifest of either format. It is not v1.Manifest,
 // whose descriptors would let base images smuggle in fields such as urls.
 type manifest struct {
@@ -108,7 +114,7 @@ func (i *Image) Encode(f define.Format, layers []Layer) (*Encoded, error) {
 			man.Annotations = i.Annotations
 		}
 	}
-	if e.Config, err = marshal("config", doc); err != nil {
+	if e.Config, err = marshal("config", written{doc, i.Cache}); err != nil {
 		return nil, err
 	}
 	sum := digest.FromBytes(e.Config)

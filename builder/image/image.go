@@ -53,6 +53,9 @@ type Image struct {
 	// OmitHistory leaves the history out of the config.
 	OmitHistory bool
 	Annotations map[string]string
+	// Cache is written by Encode, and by nothing read back into an Image: it
+	// says nothing of other images. Nil writes none.
+	Cache *CacheRecord `json:"-"`
 }
 
 // New returns an image of the platform with nothing in it. What p leaves
@@ -70,9 +73,10 @@ func New(p define.Platform) *Image {
 	return &Image{Platform: p}
 }
 
-// Clone returns a deep copy.
+// Clone returns a deep copy without Cache.
 func (i *Image) Clone() *Image {
 	c := *i
+	c.Cache = nil
 	c.Platform.OSFeatures = slices.Clone(i.Platform.OSFeatures)
 	c.Created = clonePtr(i.Created)
 	c.Config = i.Config.clone()

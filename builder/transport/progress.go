@@ -35,6 +35,7 @@ type watch struct {
 	note, limit time.Duration
 
 	blobs map[string]*blob
+	only  string // the digest of the only blob that is told of; "": all are
 }
 
 type blob struct {
@@ -113,6 +114,9 @@ func (w *watch) event(e types.ProgressProperties, now time.Time) {
 		b.at, b.done = b.total, true
 	}
 	b.told = now
+	if w.only != "" && w.only != key {
+		return
+	}
 	define.Emit(w.listener, define.Event{
 		Kind: define.EventTransfer, Time: now, Text: w.action, Object: shortDigest(key),
 		Current: b.at, Total: b.total, Done: b.done,

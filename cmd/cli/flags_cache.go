@@ -16,19 +16,23 @@ type cacheFlags struct{ from, to []string }
 
 func (c *cacheFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringArrayVar(&c.from, "cache-from", nil, "look for results of steps in this `cache`, too: a repository, type=registry,ref=REPOSITORY or type=local,src=DIRECTORY")
-	fs.StringArrayVar(&c.to, "cache-to", nil, "write results of steps to this `cache`: a repository, type=registry,ref=REPOSITORY or type=local,dest=DIRECTORY; with mounts=true what RUN --mount=type=cache holds, too")
+	fs.StringArrayVar(&c.from, "cache-from", nil, "look for results of steps in this `cache`, too: a repository, type=registry,ref=REPOSITORY or type=local,src=DIRECTORY; or in this image, if it was built with --cache-to type=inline")
+	fs.StringArrayVar(&c.to, "cache-to", nil, "write results of steps to this `cache`: a repository, type=registry,ref=REPOSITORY or type=local,dest=DIRECTORY; type=inline writes into the image which of its layers each step made; with mounts=true what RUN --mount=type=cache holds, too")
 }
 
 func (c *cacheFlags) options(cmd *cobra.Command, o *imagebuildah.Options) error {
 	if (len(c.from) > 0 || len(c.to) > 0) && o.Layers != nil && !*o.Layers {
 		return fmt.Errorf("--cache-from and --cache-to want layers: leave out --layers=false: %w", define.ErrInvalid)
 	}
+	// What is the case anyway may be said: such a record is of the image's own steps.
+	inline := func(v string) bool { return v == "type=inline" || v == "type=inline,mode=min" }
+	to := slices.DeleteFunc(slices.Clone(c.to), inline)
+	o.InlineCache = len(to) < len(c.to)
 	for _, list := range []struct {
 		flag, dir string
 		values    []string
 		places    *[]imagebuildah.CachePlace
-	}{{"cache-from", "src", c.from, &o.CacheFrom}, {"cache-to", "dest", c.to, &o.CacheTo}} {
+	}{{"cache-from", "src", c.from, &o.CacheFrom}, {"cache-to", "dest", to, &o.CacheTo}} {
 		for _, value := range list.values {
 			places, err := cachePlaces(list.flag, list.dir, value)
 			if err != nil {
@@ -73,6 +77,9 @@ func cachePlaces(flag, dir, value string) (places []imagebuildah.CachePlace, err
 		attrs[strings.ToLower(key)] = v
 	}
 	kind := attrs["type"]
+	if kind == "inline" && flag == "cache-to" {
+		return nil, fmt.Errorf("--cache-to %q: the record in an image is of its own steps: write type=inline: %w", value, define.ErrUnsupported)
+	}
 	where := map[string]string{"registry": "ref", "local": dir}[kind]
 	if where == "" {
 		return nil, fmt.Errorf("--%s: type=%s is not in this version of strata; use type=registry or type=local: %w", flag, kind, define.ErrUnsupported)
