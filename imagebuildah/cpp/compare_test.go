@@ -71,7 +71,7 @@ var comparable = []comparison{
 	{"x /* \"A */ A \" /* b */ A\n", []string{"-DA=z"}},
 	{"x /* c\n d */ y\nz\n", nil},
 	{"/* c */#define A b\nA\n/* c\n */ #define A b\nA\n", nil},
-	{"A/**/A A/* x */b b/**/A 1/**/A\n", []string{"-DA=z"}},
+	{"A/**/A A/* x */b b/**/A 1/**/A A/**/1\n", []string{"-DA=z"}},
 	{"#/**/define/**/A/**/b c\n#/**/if/**/defined/**/A\nA\n#/**/endif/**/\n#define F(a)a/**/b/**/a\nF(x/**/y)\n", nil},
 	{"COPY src/**/x /y\nRUN cat a/*b*/c\n", nil},
 	{"RUN rm /lists/*\nLABEL z\n", nil},

@@ -9,6 +9,9 @@ import (
 // maxNesting bounds calls of macros within arguments, and parentheses in #if.
 const maxNesting = 200
 
+// callWork is what an expansion counts for, besides its text.
+const callWork = 32
+
 // maxFrames bounds macros that stand for macros.
 const maxFrames = 2000
 
@@ -137,6 +140,9 @@ func (e *expander) name(name []byte) error {
 		var saved []frame
 		if !e.lines {
 			saved = slices.Clone(e.frames)
+			if err := e.p.charge(e.f, e.start, callWork*len(saved)); err != nil {
+				return err
+			}
 		}
 		if !e.parenthesis() {
 			e.out = append(e.out, name...)
@@ -168,7 +174,7 @@ func (e *expander) name(name []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := e.p.charge(e.f, e.start, len(text)+1); err != nil {
+	if err := e.p.charge(e.f, e.start, len(text)+callWork); err != nil {
 		return err
 	}
 	if len(e.frames) > maxFrames {

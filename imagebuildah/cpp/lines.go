@@ -171,7 +171,7 @@ func (f *file) logical() ([]byte, error) {
 			}
 			f.line += bytes.Count(f.rest[:end+2], []byte("\n"))
 			f.rest = f.rest[end+4:]
-			if len(out) > 0 && wordAt(f.rest) > 0 && (isLetter(out[len(out)-1]) || isDigit(out[len(out)-1])) {
+			if len(out) > 0 && len(f.rest) > 0 && (isLetter(f.rest[0]) || isDigit(f.rest[0])) && (isLetter(out[len(out)-1]) || isDigit(out[len(out)-1])) {
 				out = append(out, gap)
 			}
 			continue
