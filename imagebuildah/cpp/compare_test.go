@@ -2,7 +2,10 @@ package cpp
 
 import (
 	"bytes"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -36,6 +39,64 @@ func TestAgainstGNU(t *testing.T) {
 		}
 		if want := flat(stdout.String()); err == nil && flat(string(got)) != want {
 			t.Errorf("%q %q gives\n%q, and by cpp\n%q", c.in, c.flags, flat(string(got)), want)
+		}
+	}
+}
+
+// TestIncludeAgainstGNU compares what is included, and which of several files.
+func TestIncludeAgainstGNU(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("cpp")
+	if err != nil {
+		t.Skip("needs cpp")
+	}
+	dir := t.TempDir()
+	files := map[string]string{
+		"a": "root a\n", "sub/a": "sub a\n", "sub/b": "#include \"a\"\n#include \"c\"\n", "c": "root c __INCLUDE_LEVEL__ __FILE__\n",
+		"i/a": "i a\n", "i/d": "i d", "q/d": "q d\n", "q/a": "q a\n", "once": "#pragma once\nonce\n", "open": "#if 1\n", "close": "#endif\n",
+		"macros": "#define A 1\n#undef C\n", "dir/a/x": "x\n",
+	}
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(path string) ([]byte, error) {
+		if content, ok := files[path]; ok {
+			return []byte(content), nil
+		}
+		return nil, fs.ErrNotExist
+	}
+	for _, c := range []comparison{
+		{"#include \"a\"\n#include \"sub/b\"\nx\n", nil},
+		{"#include <a>\n#include <d>\n#include \"d\"\n", []string{"-Ii", "-iquote", "q"}},
+		{"#include \"a\"\n#include <a>\n", []string{"-I", "i", "-Isub", "-iquoteq"}},
+		{"#include \"once\"\n#include \"once\"\n#import \"a\"\n#import \"a\"\n#include \"a\"\n", nil},
+		{"#include \"open\"\n#endif\n", nil},
+		{"#if 1\n#include \"close\"\n", nil},
+		{"A B C\n", []string{"-DC", "-include", "macros"}},
+		{"#include \"macros\" // x\nA\n#include \"macros\"\n", nil},
+		{"#define F <a>\n#define G \"a\"\n#include F\n#include G /* */\n", []string{"-Ii"}},
+		{"#include \"\"\n", nil}, {"#include \"a\n", nil}, {"#include <a\n", []string{"-Ii"}},
+		{"#include \"dir\"\n", nil}, {"#include \"a/x\"\n", nil}, {"#include \"x\"\n", []string{"-iquotedir", "-iquotedir/a"}},
+		{"#if __has_include(\"a\") && !__has_include(\"z\") && __has_include(<d>) && defined __has_include\nx\n#endif\n", []string{"-Ii"}},
+	} {
+		args := append([]string{"-E", "-P", "-traditional", "-undef", "-nostdinc", "-iquote", "."}, c.flags...)
+		cmd := exec.CommandContext(t.Context(), program, append(args, "-")...)
+		cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C"}
+		cmd.Stdin = strings.NewReader(c.in)
+		theirs, failed := cmd.Output()
+		flags, err := ParseFlags(c.flags)
+		if err != nil {
+			t.Errorf("%q: %v", c.flags, err)
+			continue
+		}
+		got, _, err := Process(t.Context(), Options{Name: "<stdin>", Flags: flags, Read: read}, []byte(c.in))
+		if (err != nil) != (failed != nil) || err == nil && flat(string(got)) != flat(string(theirs)) {
+			t.Errorf("%q %q: %v\n%q, and by cpp %v\n%q", c.in, c.flags, err, flat(string(got)), failed, flat(string(theirs)))
 		}
 	}
 }
