@@ -52,7 +52,7 @@ func TestIncludeAgainstGNU(t *testing.T) {
 	}
 	dir := t.TempDir()
 	files := map[string]string{
-		"a": "root a\n", "sub/a": "sub a\n", "sub/b": "#include \"a\"\n#include \"c\"\n", "c": "root c __INCLUDE_LEVEL__ __FILE__\n",
+		"a": "root a\n", "sub/a": "sub a\n", "sub/b": "#include \"a\"\n#include \"c\"\n", "c": "root c __INCLUDE_LEVEL__\n",
 		"i/a": "i a\n", "i/d": "i d", "q/d": "q d\n", "q/a": "q a\n", "once": "#pragma once\nonce\n", "open": "#if 1\n", "close": "#endif\n",
 		"macros": "#define A 1\n#undef C\n", "dir/a/x": "x\n",
 	}
