@@ -18,14 +18,16 @@ func closeLater(fds ...int) error {
 	if err == nil {
 		// Where this fails (too many descriptors under way), close waits.
 		_ = unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(append([]int{pair[1]}, fds...)...), nil, unix.MSG_DONTWAIT)
-		unix.Close(pair[0])
 	}
 	var errs []error
 	for _, fd := range fds {
 		errs = append(errs, unix.Close(fd))
 	}
 	if err == nil {
-		unix.Close(pair[1]) // begins the collection
+		unix.Close(pair[1])
+		// The close of a socket begins a collection, and this is the last:
+		// one that began earlier finds all of it in use.
+		unix.Close(pair[0])
 	}
 	return errors.Join(errs...)
 }
