@@ -183,9 +183,8 @@ func tryHold(ctx context.Context, state *os.File, key string, want Cache, waitin
 	dir, err := openDir(home, strconv.Itoa(slot))
 	if errors.Is(err, unix.ENOENT) {
 		if want.Sharing == Shared {
-			// The others that share it may be making it too.
 			lock.Close()
-			if lock, err = lockFile(ctx, home, slot, unix.LOCK_EX, func() {}); err != nil {
+			if lock, err = lockToMake(ctx, home, slot); err != nil {
 				return nil, nil, err
 			}
 		}

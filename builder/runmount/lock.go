@@ -82,6 +82,38 @@ func lockFile(ctx context.Context, home *os.File, slot, how int, told func()) (*
 	}
 }
 
+// lockToMake takes the lock of a shared cache whose directory is missing. It
+// is errAgain when another has made it meanwhile, who may then have the lock
+// for as long as its step runs.
+func lockToMake(ctx context.Context, home *os.File, slot int) (*os.File, error) {
+	wait := time.Millisecond
+	for {
+		lock, err := openLock(home, slot)
+		if err != nil {
+			return nil, err
+		}
+		if err = flock(lock, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			err = present(lock)
+		}
+		if err == nil {
+			return lock, nil
+		}
+		lock.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		if d, err := openDir(home, strconv.Itoa(slot)); err == nil {
+			return nil, errors.Join(errAgain, d.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for its lock: %w", context.Cause(ctx))
+		case <-time.After(wait):
+			wait = min(2*wait, 50*time.Millisecond)
+		}
+	}
+}
+
 func openLock(home *os.File, slot int) (*os.File, error) {
 	name := strconv.Itoa(slot) + lockSuffix
 	fd, err := unix.Openat(int(home.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
