@@ -123,6 +123,15 @@ func TestBareSignal(t *testing.T) {
 // inodes and times of modification.
 func snapshot(t *testing.T, dir string) string {
 	t.Helper()
+	s, err := look(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// look is snapshot for a dir that another process may be changing: what goes away meanwhile is an error.
+func look(dir string) (string, error) {
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -135,10 +144,7 @@ func snapshot(t *testing.T, dir string) string {
 		fmt.Fprintf(&b, "%s %o %d:%d %d %d %d\n", strings.TrimPrefix(p, dir), st.Mode, st.Uid, st.Gid, st.Size, st.Ino, st.Mtim.Nano())
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return b.String(), err
 }
 
 func TestBareGivesBack(t *testing.T) {
@@ -380,9 +386,12 @@ func TestBareDriverKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	after := ""
+	var after string
+	var err error
 	for range 1000 {
-		after = snapshot(t, root+"/etc")
+		if after, err = look(root + "/etc"); err != nil {
+			after = err.Error() // the reaper is giving the files back just now
+		}
 		left, _ := filepath.Glob("/sys/fs/cgroup/unified/strata-chroot-*")
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) && after == before && !slices.ContainsFunc(left, fresh) {
 			return
