@@ -96,13 +96,15 @@ func condition(name string) (bool, error) {
 }
 
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"registry": cmdRegistry,
-	"tree":     cmdTree,
-	"image":    cmdImage,
-	"toplayer": cmdTopLayer,
-	"base":     cmdBase,
-	"mode":     cmdMode,
-	"clean":    cmdClean,
+	"registry":  cmdRegistry,
+	"serve":     cmdServe,
+	"gitdaemon": cmdGitDaemon,
+	"tree":      cmdTree,
+	"image":     cmdImage,
+	"toplayer":  cmdTopLayer,
+	"base":      cmdBase,
+	"mode":      cmdMode,
+	"clean":     cmdClean,
 }
 
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
