@@ -118,54 +118,54 @@ for p in $pids; do wait "$p"; done`,
 	)
 }
 
+// copyRows copy each kind of context cold, cached, and with one file changed.
 func copyRows(s scale) []row {
-	copyFiles := func(dir string) error {
-		return errors.Join(makeFiles(filepath.Join(dir, "src"), s), containerfile(dir, "COPY src /src"))
+	big := func(dir string) error {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		return makeFile(filepath.Join(dir, "big"), s.bigSize, 1)
 	}
-	return []row{
-		{name: fmt.Sprintf("COPY %d files, no cache", s.files), context: copyFiles, fresh: true, script: copyScript},
-		{name: fmt.Sprintf("COPY %d files, cached", s.files), context: copyFiles, cached: true, script: statScript},
+	var list []row
+	for _, c := range []struct {
+		name    string
+		make    func(src string) error
+		changed string // a file below src
+	}{
+		{fmt.Sprintf("%d files", s.files), func(src string) error { return makeFiles(src, s) }, "d000/f00000"},
 		{
-			name: fmt.Sprintf("COPY %d files, 1 changed", s.files), context: copyFiles, cached: true, script: copyScript,
-			change: func(dir string, run int) error {
-				return os.WriteFile(filepath.Join(dir, "src", "d000", "f00000"), fmt.Appendf(nil, "run %d\n", run), 0o644)
+			fmt.Sprintf("%d files of 1 MiB", s.medium),
+			func(src string) error { return makeFiles(src, scale{files: s.medium, fileSize: 1 << 20}) }, "d000/f00000",
+		},
+		{fmt.Sprintf("1 file of %d MiB", s.bigSize>>20), big, "small"},
+		{"a source tree", func(src string) error { return sourceTree(src, s) }, "changed.go"},
+	} {
+		context := func(dir string) error {
+			return errors.Join(c.make(filepath.Join(dir, "src")), containerfile(dir, "COPY src /src"))
+		}
+		list = append(list,
+			row{name: "COPY " + c.name + ", no cache", context: context, fresh: true, script: copyScript},
+			row{name: "COPY " + c.name + ", cached", context: context, cached: true, script: statScript},
+			row{
+				name: "COPY " + c.name + ", 1 changed", context: context, cached: true, script: copyScript,
+				change: func(dir string, run int) error {
+					return os.WriteFile(filepath.Join(dir, "src", c.changed), fmt.Appendf(nil, "run %d\n", run), 0o644)
+				},
 			},
-		},
-		{
-			name: fmt.Sprintf("COPY %d files of 1 MiB, no cache", s.medium), fresh: true, script: copyScript,
-			context: func(dir string) error {
-				return errors.Join(makeFiles(filepath.Join(dir, "src"), scale{files: s.medium, fileSize: 1 << 20}), containerfile(dir, "COPY src /src"))
-			},
-		},
-		{
-			name: fmt.Sprintf("COPY 1 file of %d MiB, no cache", s.bigSize>>20), fresh: true, script: copyScript,
-			context: func(dir string) error {
-				if err := os.MkdirAll(filepath.Join(dir, "src"), 0o755); err != nil {
-					return err
-				}
-				return errors.Join(makeFile(filepath.Join(dir, "src", "big"), s.bigSize, 1), containerfile(dir, "COPY src /src"))
-			},
-		},
-		{
-			name: "COPY a source tree, no cache", fresh: true, script: copyScript,
-			context: func(dir string) error { return errors.Join(sourceTree(dir, s), containerfile(dir, "COPY src /src")) },
-		},
-		{
-			name: "COPY a source tree, cached", cached: true, script: statScript,
-			context: func(dir string) error { return errors.Join(sourceTree(dir, s), containerfile(dir, "COPY src /src")) },
-		},
+		)
 	}
+	return list
 }
 
 // sourceTree copies a real tree: a module of this project's dependencies with
 // many files. Where the module cache lacks it, made files stand for it.
-func sourceTree(dir string, s scale) error {
+func sourceTree(src string, s scale) error {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
 	from := strings.TrimSpace(string(out))
 	if err != nil || from == "" || s.files < 1000 {
-		return makeFiles(filepath.Join(dir, "src"), scale{files: min(s.files, 600), fileSize: 16 << 10})
+		return makeFiles(src, scale{files: min(s.files, 600), fileSize: 16 << 10})
 	}
-	return os.CopyFS(filepath.Join(dir, "src"), os.DirFS(filepath.Dir(from)))
+	return os.CopyFS(src, os.DirFS(filepath.Dir(from)))
 }
 
 func runSteps(n int) []string {

@@ -34,6 +34,7 @@ func transferRows(s scale) []row {
 		{fmt.Sprintf("%d MiB in one layer, gzip", s.transfer), big, "gzip"},
 		{fmt.Sprintf("%d MiB in one layer, zstd", s.transfer), big, "zstd"},
 		{fmt.Sprintf("%d MiB in %d layers, gzip", s.transfer, s.blobs), many, "gzip"},
+		{fmt.Sprintf("%d MiB in %d layers, zstd", s.transfer, s.blobs), many, "zstd"},
 	} {
 		push := []string{"push", "-q", tls, "--compression-format", c.zip, "localhost/bench", "docker://" + name}
 		list = append(list,
@@ -47,6 +48,11 @@ func transferRows(s scale) []row {
 				once:   build + "; B push -q " + tls + " --compression-format " + c.zip + " localhost/bench docker://" + name + "; B rmi -f localhost/bench >/dev/null; B prune -f -a >/dev/null 2>&1 || :",
 				args:   []string{"pull", "-q", tls, name},
 				script: copyScript,
+			},
+			row{
+				name: "pull " + c.name + ", all there", context: c.context, registry: true, cached: true,
+				once: build + "; B push -q " + tls + " --compression-format " + c.zip + " localhost/bench docker://" + name + "; B pull -q " + tls + " " + name + " >/dev/null",
+				args: []string{"pull", "-q", tls, name},
 			},
 		)
 	}
