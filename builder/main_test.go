@@ -2,8 +2,6 @@ package builder_test
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,7 +9,7 @@ import (
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/userns"
 	"github.com/stratabuild/strata/tests/baseimage"
-	"github.com/stratabuild/strata/tests/testenv"
+	"github.com/stratabuild/strata/tests/testworker"
 )
 
 var (
@@ -25,18 +23,7 @@ func TestMain(m *testing.M) {
 	if builder.Child() {
 		return
 	}
-	var err error
-	if worker, err = userns.Enter(userns.Options{PIDNamespace: true}); err != nil {
-		fmt.Fprintln(os.Stderr, "no user namespace, no test:", err)
-		os.Exit(1)
-	}
-	if scratch, err = os.MkdirTemp("", "strata-builder-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	testenv.RemoveStore(scratch)
-	os.Exit(code)
+	testworker.Main(m, &scratch, &worker)
 }
 
 // exampleOptions chooses a store of the test's own.

@@ -1,15 +1,13 @@
 package imagebuildah_test
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stratabuild/strata/builder"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/userns"
-	"github.com/stratabuild/strata/tests/testenv"
+	"github.com/stratabuild/strata/tests/testworker"
 )
 
 var (
@@ -23,18 +21,7 @@ func TestMain(m *testing.M) {
 	if builder.Child() {
 		return
 	}
-	var err error
-	if worker, err = userns.Enter(userns.Options{PIDNamespace: true}); err != nil {
-		fmt.Fprintln(os.Stderr, "no user namespace, no test:", err)
-		os.Exit(1)
-	}
-	if scratch, err = os.MkdirTemp("", "strata-imagebuildah-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	testenv.RemoveStore(scratch)
-	os.Exit(code)
+	testworker.Main(m, &scratch, &worker)
 }
 
 // exampleOptions chooses a store of the test's own.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/userns"
-	"github.com/stratabuild/strata/tests/testenv"
+	"github.com/stratabuild/strata/tests/testworker"
 	"go.podman.io/storage/pkg/reexec"
 )
 
@@ -23,18 +23,7 @@ func TestMain(m *testing.M) {
 	if reexec.Init() {
 		return
 	}
-	var err error
-	if worker, err = userns.Enter(userns.Options{PIDNamespace: true}); err != nil {
-		fmt.Fprintln(os.Stderr, "no user namespace, no test:", err)
-		os.Exit(1)
-	}
-	if scratch, err = os.MkdirTemp("", "strata-runmount-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	testenv.RemoveStore(scratch)
-	os.Exit(code)
+	testworker.Main(m, &scratch, &worker)
 }
 
 func newStore(t *testing.T) *store.Store {
