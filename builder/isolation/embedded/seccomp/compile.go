@@ -66,7 +66,7 @@ func compile(p *specs.LinuxSeccomp, goarch string) ([]insn, error) {
 
 // compileAsking is compile with calls that a listener is asked about: where
 // the profile would allow one of ask's, the listener decides.
-func compileAsking(p *specs.LinuxSeccomp, goarch string, ask func(native bool) []string) ([]insn, error) {
+func compileAsking(p *specs.LinuxSeccomp, goarch string, ask func(native bool) asking) ([]insn, error) {
 	if p == nil {
 		return nil, fmt.Errorf("seccomp profile is missing: %w", define.ErrInvalid)
 	}
@@ -100,11 +100,11 @@ func compileAsking(p *specs.LinuxSeccomp, goarch string, ask func(native bool) [
 		if i > 0 && !slices.Contains(p.Architectures, a.name) {
 			continue
 		}
-		var names []string
+		var asked asking
 		if ask != nil {
-			names = ask(i == 0)
+			asked = ask(i == 0)
 		}
-		start := asm.tree(a, segments(a, p, rules, def, beyond, names))
+		start := asm.tree(a, segments(a, p, rules, def, beyond, asked))
 		if a.x32 {
 			start = asm.branch(opJGE, x32Bit, asm.ret(retErrno|eNOSYS), start)
 		}

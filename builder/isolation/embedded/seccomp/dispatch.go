@@ -26,8 +26,15 @@ func (v verdict) equal(w verdict) bool {
 	})
 }
 
-// ask has a listener decide what the profile allows.
-func (v *verdict) ask() {
+// ask has a listener decide what the profile allows, where one of the bits
+// is set.
+func (v *verdict) ask(when Bits) {
+	if when.Mask != 0 && len(v.rules) == 0 && v.action == retAllow {
+		none := specs.LinuxSeccompArg{Index: when.Index, Op: specs.OpMaskedEqual, Value: uint64(when.Mask)}
+		v.rules = []guarded{{[]specs.LinuxSeccompArg{none}, retAllow}}
+		v.action = retUserNotif
+		return
+	}
 	if v.action == retAllow {
 		v.action = retUserNotif
 	}
@@ -46,7 +53,7 @@ type segment struct {
 }
 
 // segments lays out the whole range of numbers for one architecture.
-func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32, ask []string) []segment {
+func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32, ask asking) []segment {
 	named := verdicts(a, rules, def, ask)
 	highest := int64(-1)
 	for _, s := range p.Syscalls {
@@ -82,7 +89,7 @@ func segments(a *arch, p *specs.LinuxSeccomp, rules []rule, def, beyond uint32, 
 }
 
 // verdicts returns the calls that the rules or ask name, sorted by number.
-func verdicts(a *arch, rules []rule, def uint32, ask []string) []segment {
+func verdicts(a *arch, rules []rule, def uint32, ask asking) []segment {
 	byNr := make(map[uint32]*verdict, 512)
 	settled := make(map[uint32]bool, 512) // by an unconditional rule
 	set := func(nr uint32, r guarded) {
@@ -108,17 +115,18 @@ func verdicts(a *arch, rules []rule, def uint32, ask []string) []segment {
 		}
 	}
 	addMuxed(a, rules, set)
-	for _, name := range ask {
+	for _, name := range ask.names {
 		nr, ok := a.number(name)
 		if !ok {
 			continue
 		}
 		v := byNr[nr]
-		switch {
-		case v != nil:
-			v.ask()
-		case def == retAllow:
-			byNr[nr] = &verdict{action: retUserNotif}
+		if v == nil && def == retAllow {
+			v = &verdict{action: retAllow}
+			byNr[nr] = v
+		}
+		if v != nil {
+			v.ask(ask.when[name])
 		}
 	}
 	segs := make([]segment, 0, len(byNr))

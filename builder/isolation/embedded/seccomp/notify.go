@@ -12,6 +12,23 @@ type Asked struct {
 	// Native are those of the host's own architecture, Compat those of the
 	// others that its kernel runs. Names that an architecture lacks are ignored.
 	Native, Compat []string
+	// When has conditions, by name: only calls with one of the bits in the
+	// argument are asked about. The bits are those of 32-bit flags, which are the
+	// same on all architectures that one kernel runs. Where the profile has
+	// conditions of its own for the call, all calls are asked about.
+	When map[string]Bits
+}
+
+// Bits are some bits of an argument.
+type Bits struct {
+	Index uint // 0 to 5
+	Mask  uint32
+}
+
+// asking is what a program asks about on one architecture.
+type asking struct {
+	names []string
+	when  map[string]Bits
 }
 
 // CompileAsking is Compile for a program with a listener, which decides about
@@ -25,7 +42,7 @@ func CompileAsking(p *specs.LinuxSeccomp, ask Asked) ([]byte, error) {
 			p.Architectures = append(p.Architectures, h.runs[i].name)
 		}
 	}
-	prog, err := compileAsking(p, runtime.GOARCH, ask.names)
+	prog, err := compileAsking(p, runtime.GOARCH, ask.on)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +55,8 @@ func (k *Asked) names(native bool) []string {
 	}
 	return k.Compat
 }
+
+func (k *Asked) on(native bool) asking { return asking{k.names(native), k.When} }
 
 // Call is a system call as a notification names it: the AUDIT_ARCH_* of the
 // caller and the number.

@@ -29,7 +29,7 @@ func TestAsking(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			asking, err := compileAsking(p, h.goarch, ask.names)
+			asking, err := compileAsking(p, h.goarch, ask.on)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,6 +80,43 @@ func TestCalls(t *testing.T) {
 	for _, n := range list {
 		if n.Name != "fchownat" {
 			t.Errorf("%v", n)
+		}
+	}
+}
+
+// TestAskingWhen: of calls with conditions only those with one of the bits are
+// asked about.
+func TestAskingWhen(t *testing.T) {
+	t.Parallel()
+	ask := Asked{Native: []string{"openat", "access"}, Compat: []string{"openat"},
+		When: map[string]Bits{"openat": {2, 0o101}, "access": {1, 2}}}
+	for _, h := range hosts {
+		for _, p := range []*specs.LinuxSeccomp{nil, {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+			{Names: []string{"openat", "access"}, Action: specs.ActAllow}}}} {
+			if p == nil {
+				p = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow}
+			}
+			for i := range h.runs {
+				p.Architectures = append(p.Architectures, h.runs[i].name)
+			}
+			prog, err := compileAsking(p, h.goarch, ask.on)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range h.runs {
+				a := &h.runs[i]
+				nr, ok := a.number("openat")
+				if !ok {
+					t.Fatalf("%s: no openat", a.name)
+				}
+				for flags, want := range map[uint64]uint32{0: retAllow, 0o100: retUserNotif, 1: retUserNotif, 2: retAllow, 0o1102: retUserNotif, 1 << 40: retAllow} {
+					d := data{nr: nr, arch: a.audit}
+					d.args[2] = flags
+					if got, err := run(prog, d, a.big); err != nil || got != want {
+						t.Errorf("%s: openat with %#o: %#x, want %#x (%v)", a.name, flags, got, want, err)
+					}
+				}
+			}
 		}
 	}
 }
