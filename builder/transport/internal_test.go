@@ -252,9 +252,9 @@ func FuzzBlobs(f *testing.F) {
 	d := "sha256:" + strings.Repeat("a", 64)
 	f.Add([]byte(d + " " + d + " 10\n" + d))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for diffID, b := range parseBlobs(data) {
-			if diffID.Validate() != nil || b.Digest.Validate() != nil || b.Size <= 0 {
-				t.Errorf("%s %+v", diffID, b)
+		for form, b := range parseBlobs(data) {
+			if form.diffID.Validate() != nil || form.algo == "" || b.Digest.Validate() != nil || b.Size <= 0 {
+				t.Errorf("%+v %+v", form, b)
 			}
 		}
 	})

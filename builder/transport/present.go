@@ -14,8 +14,10 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stratabuild/strata/builder/image"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
+	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
@@ -27,8 +29,8 @@ import (
 // what they were compressed to: for pulled layers the storage library notes
 // it, for pushed ones this file does, in blobsFile of the store's state
 // directory. (containers/image has a cache for it, in SQLite, which needs
-// cgo.) Each line is "diffID digest size"; a later line beats an earlier one.
-// The file is a hint: what is wrong or lost in it costs time, and the registry
+// cgo.) Each line is "diffID digest size", with a fourth field "zstd" where
+// that is the form; a later line beats an earlier one. The file is a hint: what is wrong or lost in it costs time, and the registry
 // is asked before a line is believed.
 const (
 	blobsFile    = "pushed-blobs"
@@ -36,10 +38,19 @@ const (
 	askAtOnce    = 6       // requests, as containers/image copies
 )
 
+// blobForm is a layer in one form of compression.
+type blobForm struct {
+	diffID digest.Digest
+	algo   string // "gzip" or "zstd"
+}
+
 // findPresent asks the destination which layers of the source it has
-// compressed, and makes the source offer those.
-func (c *Client) findPresent(ctx context.Context, s *source, dst types.ImageReference, sys *types.SystemContext) {
-	known := c.compressed(s)
+// compressed with the algorithm, and makes the source offer those.
+func (c *Client) findPresent(ctx context.Context, s *source, algorithm string, dst types.ImageReference, sys *types.SystemContext) {
+	if algorithm == "" {
+		algorithm = compression.Gzip.Name()
+	}
+	known := c.compressed(s, algorithm)
 	if len(known) == 0 {
 		return
 	}
@@ -59,7 +70,7 @@ func (c *Client) findPresent(ctx context.Context, s *source, dst types.ImageRefe
 		})
 	}
 	g.Wait() //nolint:errcheck // none returns one
-	s.present = map[digest.Digest]types.BlobInfo{}
+	s.present, s.presentIn = map[digest.Digest]types.BlobInfo{}, algorithm
 	for i, k := range known {
 		if found[i] {
 			s.present[k.diffID] = k.info
@@ -72,8 +83,8 @@ type knownBlob struct {
 	info   types.BlobInfo
 }
 
-// compressed lists the source's layers whose gzip form is known.
-func (c *Client) compressed(s *source) []knownBlob {
+// compressed lists the source's layers whose form in the algorithm is known.
+func (c *Client) compressed(s *source, algorithm string) []knownBlob {
 	pushed := c.readBlobs()
 	var out []knownBlob
 	seen := map[digest.Digest]bool{}
@@ -84,11 +95,15 @@ func (c *Client) compressed(s *source) []knownBlob {
 		seen[diffID] = true
 		out = append(out, knownBlob{diffID, types.BlobInfo{Digest: d, Size: size}})
 	}
+	pulledAs := archive.Gzip
+	if algorithm == compression.Zstd.Name() {
+		pulledAs = archive.Zstd
+	}
 	for _, img := range s.images {
 		for _, l := range c.chain(img) {
-			if k, ok := pushed[l.UncompressedDigest]; ok {
+			if k, ok := pushed[blobForm{l.UncompressedDigest, algorithm}]; ok {
 				add(l.UncompressedDigest, k.Digest, k.Size)
-			} else if l.CompressionType == archive.Gzip {
+			} else if l.CompressionType == pulledAs {
 				add(l.UncompressedDigest, l.CompressedDigest, l.CompressedSize)
 			}
 		}
@@ -119,7 +134,7 @@ func (c *Client) blobsPath() string {
 	return filepath.Join(dir, blobsFile)
 }
 
-func (c *Client) readBlobs() map[digest.Digest]types.BlobInfo {
+func (c *Client) readBlobs() map[blobForm]types.BlobInfo {
 	path := c.blobsPath()
 	if path == "" {
 		return nil
@@ -136,10 +151,14 @@ func (c *Client) readBlobs() map[digest.Digest]types.BlobInfo {
 	return parseBlobs(data)
 }
 
-func parseBlobs(data []byte) map[digest.Digest]types.BlobInfo {
-	out := map[digest.Digest]types.BlobInfo{}
+func parseBlobs(data []byte) map[blobForm]types.BlobInfo {
+	out := map[blobForm]types.BlobInfo{}
 	for line := range strings.Lines(string(data)) {
 		field := strings.Fields(line)
+		algorithm := compression.Gzip.Name()
+		if len(field) == 4 && field[3] == compression.Zstd.Name() {
+			algorithm, field = field[3], field[:3]
+		}
 		if len(field) != 3 || !strings.HasSuffix(line, "\n") {
 			continue
 		}
@@ -148,7 +167,7 @@ func parseBlobs(data []byte) map[digest.Digest]types.BlobInfo {
 		if err != nil || size <= 0 || diffID.Validate() != nil || d.Validate() != nil {
 			continue
 		}
-		out[diffID] = types.BlobInfo{Digest: d, Size: size}
+		out[blobForm{diffID, algorithm}] = types.BlobInfo{Digest: d, Size: size}
 	}
 	return out
 }
@@ -166,9 +185,19 @@ func (c *Client) rememberPushed(img *sourceImage, pushed []byte) {
 	known := c.readBlobs()
 	var lines bytes.Buffer
 	for n, l := range man.Layers {
-		diffID := layers[n].UncompressedDigest // the storage library's own sum
-		if l.MediaType == gzipped && diffID != "" && l.Digest != diffID && known[diffID].Digest != l.Digest {
-			fmt.Fprintf(&lines, "%s %s %d\n", diffID, l.Digest, l.Size)
+		form := blobForm{diffID: layers[n].UncompressedDigest} // the storage library's own sum
+		suffix := ""
+		switch {
+		case l.MediaType == gzipped:
+			form.algo = compression.Gzip.Name()
+		case l.MediaType == v1.MediaTypeImageLayerZstd:
+			form.algo = compression.Zstd.Name()
+			suffix = " " + form.algo
+		default:
+			continue
+		}
+		if form.diffID != "" && l.Digest != form.diffID && known[form].Digest != l.Digest {
+			fmt.Fprintf(&lines, "%s %s %d%s\n", form.diffID, l.Digest, l.Size, suffix)
 		}
 	}
 	if lines.Len() == 0 {

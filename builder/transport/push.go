@@ -185,7 +185,7 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 		return "", err
 	}
 	if t.kind == kindDocker {
-		if sys, err = c.reach(sys, t.ref); err != nil {
+		if sys, err = c.reach(ctx, sys, t.ref); err != nil {
 			return "", err
 		}
 	}
@@ -213,8 +213,10 @@ func (c *Client) pushTo(ctx context.Context, job pushJob, t target, o PushOption
 	action := "export"
 	if t.kind == kindDocker {
 		action = "push"
-		if o.Compression == "" && o.CompressionLevel == nil && !o.Uncompressed && o.Encryption == nil {
-			c.findPresent(ctx, src, t.ref, opts.DestinationCtx)
+		// A level asks for a form of its own, which nobody knows by its digest.
+		if o.CompressionLevel == nil && !o.Uncompressed && o.Encryption == nil && len(o.AddCompression) == 0 &&
+			o.Compression != compression.ZstdChunked.Name() {
+			c.findPresent(ctx, src, o.Compression, t.ref, opts.DestinationCtx)
 		}
 	}
 	var man []byte

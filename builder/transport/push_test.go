@@ -405,8 +405,30 @@ func TestPushSendsOnce(t *testing.T) {
 	if n := empty.Count("PATCH", "/uploads/"); n != 3 {
 		t.Errorf("an empty registry got %d blobs", n)
 	}
-	if _, err := c.Push(t.Context(), l.ID, reg.Host()+"/app:zstd", transport.PushOptions{Compression: "zstd"}); err != nil {
-		t.Error(err)
+	// A form that is asked for is sent once too, and no other stands for it.
+	for _, tc := range []struct {
+		tag  string
+		o    transport.PushOptions
+		want int
+	}{
+		{"gzip", transport.PushOptions{Compression: "gzip"}, 0},
+		{"zstd", transport.PushOptions{Compression: "zstd"}, 2}, // the config is there
+		{"zstd2", transport.PushOptions{Compression: "zstd"}, 0},
+		{"again", transport.PushOptions{}, 0},
+		{"level", transport.PushOptions{Compression: "zstd", CompressionLevel: new(19)}, 2},
+	} {
+		reg.Forget()
+		if _, err := c.Push(t.Context(), l.ID, reg.Host()+"/app:"+tc.tag, tc.o); err != nil {
+			t.Fatal(err)
+		}
+		if n := reg.Count("PATCH", "/uploads/"); n != tc.want {
+			t.Errorf("%s sent %d blobs, want %d", tc.tag, n, tc.want)
+		}
+	}
+	one, _ := reg.Manifest("app", "zstd")
+	two, _ := reg.Manifest("app", "zstd2")
+	if string(one.Data) != string(two.Data) || !strings.Contains(string(one.Data), "tar+zstd") {
+		t.Errorf("zstd, and again:\n%s\n%s", one.Data, two.Data)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/define"
 	imagestorage "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/image/v5/types"
 )
 
@@ -29,6 +30,7 @@ type source struct {
 	images    []*sourceImage
 	extras    *image.Extras
 	present   map[digest.Digest]types.BlobInfo // by diff ID
+	presentIn string                           // how those are compressed
 }
 
 // sourceImage is one image of a source.
@@ -245,6 +247,9 @@ func (o *openSource) LayerInfosForCopy(ctx context.Context, instance *digest.Dig
 		infos[i].MediaType = plainType
 		if there, ok := o.present[infos[i].Digest]; ok {
 			there.MediaType = gzipType
+			if o.presentIn == compression.Zstd.Name() {
+				there.MediaType = v1.MediaTypeImageLayerZstd
+			}
 			infos[i] = there
 		}
 	}
