@@ -41,9 +41,9 @@ func (c *Client) Login(ctx context.Context, l LoginOptions) error {
 		return err
 	}
 	if l.GetLogin || l.Username == "" {
-		stored, err := config.GetCredentials(sys, key)
+		stored, err := c.credentials(ctx, sys, key)
 		if err != nil {
-			return fmt.Errorf("credentials of %s: %w", key, plain(err))
+			return err
 		}
 		if stored.Username == "" {
 			return fmt.Errorf("credentials of %s: %w: nobody is logged in", key, define.ErrNotFound)
@@ -59,6 +59,9 @@ func (c *Client) Login(ctx context.Context, l LoginOptions) error {
 		return c.checkAuth(ctx, sys, host, l)
 	}
 	if err := c.checkAuth(ctx, sys, host, l); err != nil {
+		return err
+	}
+	if err := c.answers(ctx, sys, host); err != nil {
 		return err
 	}
 	where, err := config.SetCredentials(sys, key, l.Username, l.Password)
@@ -90,19 +93,25 @@ func (c *Client) checkAuth(ctx context.Context, sys *types.SystemContext, host s
 
 // Logout forgets credentials of one registry, or of all. Nobody logged in is
 // define.ErrNotFound.
-func (c *Client) Logout(_ context.Context, registry string, all bool) error {
+func (c *Client) Logout(ctx context.Context, registry string, all bool) error {
 	sys, err := c.loginSystem()
 	if err != nil {
 		return err
 	}
 	if all {
+		if err := c.allAnswer(ctx, sys); err != nil {
+			return err
+		}
 		if err := config.RemoveAllAuthentication(sys); err != nil {
 			return fmt.Errorf("removing all credentials: %w", plain(err))
 		}
 		return nil
 	}
-	key, _, err := registryKey(registry)
+	key, host, err := registryKey(registry)
 	if err != nil {
+		return err
+	}
+	if err := c.answers(ctx, sys, host); err != nil {
 		return err
 	}
 	switch err := config.RemoveAuthentication(sys, key); {

@@ -46,7 +46,7 @@ func (c *Client) Look(ctx context.Context, name string, p define.Platform) (*Rem
 		return nil, err
 	}
 	ref := refs[0] // a name with its registry means one image
-	if sys, err = c.reach(sys, ref); err != nil {
+	if sys, err = c.reach(ctx, sys, ref); err != nil {
 		return nil, err
 	}
 	r := &Remote{Name: name, ref: ref, sys: sys}

@@ -140,7 +140,7 @@ func (c *Client) pullOne(ctx context.Context, sys *types.SystemContext, named re
 	if err != nil {
 		return Local{}, err
 	}
-	if sys, err = c.reach(sys, src); err != nil {
+	if sys, err = c.reach(ctx, sys, src); err != nil {
 		return Local{}, err
 	}
 	named = src.DockerReference()

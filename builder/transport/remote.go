@@ -93,7 +93,7 @@ func remoteReference(named reference.Named) (types.ImageReference, error) {
 }
 
 func (c *Client) readManifest(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, name string) (data []byte, mediaType string, err error) {
-	if sys, err = c.reach(sys, ref); err != nil {
+	if sys, err = c.reach(ctx, sys, ref); err != nil {
 		return nil, "", err
 	}
 	type result struct {
@@ -258,7 +258,7 @@ func (c *Client) PullTags(ctx context.Context, name string, p define.Platform, p
 	if err != nil {
 		return nil, err
 	}
-	if sys, err = c.reach(sys, refs[0]); err != nil {
+	if sys, err = c.reach(ctx, sys, refs[0]); err != nil {
 		return nil, err
 	}
 	var tags []string

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -38,9 +39,18 @@ func ParseRegistrySources(text string) (*RegistrySources, error) {
 	return s, nil
 }
 
-// reach returns how a reference's registry is reached, or why it is not:
-// Options.Sources decides. sys is not changed.
-func (c *Client) reach(sys *types.SystemContext, ref types.ImageReference) (*types.SystemContext, error) {
+// reach returns how a reference's registry is reached, with its credentials
+// where a helper has them, or why it is not: Options.Sources decides. sys is
+// not changed.
+func (c *Client) reach(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (*types.SystemContext, error) {
+	sys, err := c.allowed(sys, ref)
+	if err != nil {
+		return nil, err
+	}
+	return c.authorise(ctx, sys, ref)
+}
+
+func (c *Client) allowed(sys *types.SystemContext, ref types.ImageReference) (*types.SystemContext, error) {
 	host, s := hostOf(ref), c.o.Sources
 	switch {
 	case s == nil || host == "":
