@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stratabuild/strata/builder/isolation/chroot"
 	"github.com/stratabuild/strata/builder/isolation/embedded"
 	"github.com/stratabuild/strata/builder/isolation/ocirun"
+	"github.com/stratabuild/strata/builder/layer"
 	"github.com/stratabuild/strata/builder/runmount"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/builder/transport"
@@ -85,6 +87,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	o.Transport.Layer = func(id define.LayerID) (io.ReadCloser, error) { return layer.Stream(st, id) }
 	return &Engine{opts: o, store: st, cache: c, transport: transport.New(st, o.Transport, o.Listener)}, nil
 }
 

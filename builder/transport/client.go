@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,11 @@ type Options struct {
 	Sources *RegistrySources
 	// Decryption opens pulled images that are encrypted; nil: they are errors.
 	Decryption *Decryption
+	// Layer opens the tar stream of a layer of the store; for those that it
+	// does not know (define.ErrUnsupported), and when it is nil, the storage
+	// library makes the stream, and copies it to BigFilesTemporaryDir. What is
+	// read is compared with the layer's diff ID.
+	Layer func(define.LayerID) (io.ReadCloser, error)
 }
 
 // Client moves images. It is safe for concurrent use.

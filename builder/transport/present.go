@@ -100,7 +100,7 @@ func (c *Client) compressed(s *source, algorithm string) []knownBlob {
 		pulledAs = archive.Zstd
 	}
 	for _, img := range s.images {
-		for _, l := range c.chain(img) {
+		for _, l := range img.layers {
 			if k, ok := pushed[blobForm{l.UncompressedDigest, algorithm}]; ok {
 				add(l.UncompressedDigest, k.Digest, k.Size)
 			} else if l.CompressionType == pulledAs {
@@ -112,9 +112,9 @@ func (c *Client) compressed(s *source, algorithm string) []knownBlob {
 }
 
 // chain returns the layers of an image, the bottom one first.
-func (c *Client) chain(img *sourceImage) []*storage.Layer {
+func (c *Client) chain(img *image.Stored) []*storage.Layer {
 	var out []*storage.Layer
-	for id := string(img.stored.TopLayer); id != ""; {
+	for id := string(img.TopLayer); id != ""; {
 		l, err := c.raw().Layer(id)
 		if err != nil {
 			return nil
@@ -177,7 +177,7 @@ func parseBlobs(data []byte) map[blobForm]types.BlobInfo {
 func (c *Client) rememberPushed(img *sourceImage, pushed []byte) {
 	man, err := image.ParseManifest(pushed)
 	path := c.blobsPath()
-	layers := c.chain(img)
+	layers := img.layers
 	if err != nil || path == "" || len(man.Layers) != len(layers) {
 		return
 	}

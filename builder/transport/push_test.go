@@ -465,3 +465,32 @@ func TestSkopeoInspects(t *testing.T) {
 		}
 	}
 }
+
+// TestPushOfChangedLayer: what Options.Layer gives is compared with the diff
+// ID, and what it does not know comes from the storage library.
+func TestPushOfChangedLayer(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.Start(t, registrytest.Options{})
+	st := imagetest.Store(t)
+	img := imagetest.Put(t, st, imagetest.Spec{Layers: []imagetest.Files{{"a": "one"}, {"b": "two"}}})
+	for _, tc := range []struct {
+		what  string
+		layer func(define.LayerID) (io.ReadCloser, error)
+		want  string
+	}{
+		{"changed", func(define.LayerID) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("other")), nil }, "igest did not match"},
+		{"broken", func(define.LayerID) (io.ReadCloser, error) { return nil, errors.New("damaged") }, "damaged"},
+		{"unknown", func(define.LayerID) (io.ReadCloser, error) { return nil, define.ErrUnsupported }, ""},
+	} {
+		o := plainHTTP
+		o.Layer = tc.layer
+		c, _ := client(t, st, o)
+		_, err := c.Push(t.Context(), img.ID, reg.Host()+"/app:"+tc.what, transport.PushOptions{})
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.what, err)
+		}
+		if _, there := reg.Manifest("app", tc.what); there != (tc.want == "") {
+			t.Errorf("%s: there is a manifest: %v", tc.what, there)
+		}
+	}
+}

@@ -3,17 +3,21 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stratabuild/strata/builder/image"
 	"github.com/stratabuild/strata/define"
-	imagestorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/pkg/compression"
+	imagestorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
+	"go.podman.io/storage"
+	"golang.org/x/sync/semaphore"
 )
 
 // source reads images of the store for a push. It stands before
@@ -31,6 +35,7 @@ type source struct {
 	extras    *image.Extras
 	present   map[digest.Digest]types.BlobInfo // by diff ID
 	presentIn string                           // how those are compressed
+	open      func(define.LayerID) (io.ReadCloser, error)
 }
 
 // sourceImage is one image of a source.
@@ -40,11 +45,12 @@ type sourceImage struct {
 	manifest  []byte
 	mediaType string
 	digest    digest.Digest
+	layers    []*storage.Layer // the bottom one first
 }
 
 // newSource loads the images. A format of "" keeps theirs.
 func (c *Client) newSource(job pushJob, f define.Format) (*source, error) {
-	s := &source{extras: job.extras}
+	s := &source{extras: job.extras, open: c.o.Layer}
 	for n, id := range job.ids {
 		if id == "" {
 			img, err := c.extraImage(job, n, f)
@@ -62,7 +68,7 @@ func (c *Client) newSource(job pushJob, f define.Format) (*source, error) {
 		if err != nil {
 			return nil, err
 		}
-		img := &sourceImage{stored: stored, ref: ref, manifest: stored.Manifest, mediaType: stored.MediaType}
+		img := &sourceImage{stored: stored, layers: c.chain(stored), ref: ref, manifest: stored.Manifest, mediaType: stored.MediaType}
 		if f != "" {
 			if img.manifest, img.mediaType, err = image.Convert(stored.Manifest, f); err != nil {
 				return nil, fmt.Errorf("image %s as %s: %w", id.Short(), f, err)
@@ -114,7 +120,7 @@ func listType(f define.Format) string {
 
 // NewImageSource opens the images.
 func (s *source) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
-	o := &openSource{source: s, blobs: map[digest.Digest]types.ImageSource{}}
+	o := &openSource{source: s, blobs: map[digest.Digest]storedBlob{}, room: semaphore.NewWeighted(roomForLayers)}
 	for _, img := range s.images {
 		if img.stored.ID == "" {
 			o.inner = append(o.inner, nil)
@@ -136,8 +142,16 @@ type openSource struct {
 	*source
 	inner []types.ImageSource // parallel to source.images
 
+	room  *semaphore.Weighted
 	mu    sync.Mutex
-	blobs map[digest.Digest]types.ImageSource // which image has a layer
+	blobs map[digest.Digest]storedBlob
+}
+
+// storedBlob is where a layer is.
+type storedBlob struct {
+	image types.ImageSource
+	layer define.LayerID // "" where it is not known
+	size  int64
 }
 
 // Reference is what the signature policy looks at.
@@ -192,18 +206,64 @@ func (o *openSource) GetBlob(ctx context.Context, info types.BlobInfo, cache typ
 		}
 	}
 	o.mu.Lock()
-	in := o.blobs[info.Digest]
+	b := o.blobs[info.Digest]
 	o.mu.Unlock()
-	if in == nil {
-		if b, ok := o.extraBlob(info.Digest); ok {
-			return openExtra(b)
-		}
-		in = o.inner[0]
+	if b.image != nil {
+		return o.openLayer(ctx, b, info, cache)
 	}
-	if in == nil {
+	if b, ok := o.extraBlob(info.Digest); ok {
+		return openExtra(b)
+	}
+	if o.inner[0] == nil {
 		return nil, 0, fmt.Errorf("the store does not have the blob %s of the list", info.Digest)
 	}
-	return in.GetBlob(ctx, info, cache)
+	return o.inner[0].GetBlob(ctx, info, cache)
+}
+
+// Each layer that is compressed and sent takes some megabytes for the blocks
+// under way. Small ones go side by side, since what they cost is round trips;
+// of large ones few keep all processors busy.
+const (
+	roomForLayers = 6 // as many as containers/image copies at once
+	largeLayer    = 4 << 20
+)
+
+// openLayer opens a layer of the store when there is room for it.
+func (o *openSource) openLayer(ctx context.Context, b storedBlob, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	room := int64(1)
+	if b.size < 0 || b.size >= largeLayer {
+		room = max(1, roomForLayers/int64(max(2, runtime.GOMAXPROCS(0))))
+	}
+	if err := o.room.Acquire(ctx, room); err != nil {
+		return nil, 0, err
+	}
+	r, size, err := o.layerStream(ctx, b, info, cache)
+	if err != nil {
+		o.room.Release(room)
+		return nil, 0, err
+	}
+	return &roomReader{ReadCloser: r, leave: sync.OnceFunc(func() { o.room.Release(room) })}, size, nil
+}
+
+func (o *openSource) layerStream(ctx context.Context, b storedBlob, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	if o.open != nil && b.layer != "" {
+		r, err := o.open(b.layer)
+		if err == nil || !errors.Is(err, define.ErrUnsupported) {
+			return r, b.size, err
+		}
+	}
+	return b.image.GetBlob(ctx, info, cache)
+}
+
+// roomReader makes room when it is closed.
+type roomReader struct {
+	io.ReadCloser
+	leave func()
+}
+
+func (r *roomReader) Close() error {
+	defer r.leave()
+	return r.ReadCloser.Close()
 }
 
 // GetSignatures returns the signatures of a manifest that is as it was
@@ -243,7 +303,11 @@ func (o *openSource) LayerInfosForCopy(ctx context.Context, instance *digest.Dig
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range infos {
-		o.blobs[infos[i].Digest] = o.inner[n]
+		b := storedBlob{image: o.inner[n], size: infos[i].Size}
+		if i < len(o.images[n].layers) && o.images[n].layers[i].UncompressedDigest == infos[i].Digest {
+			b.layer = define.LayerID(o.images[n].layers[i].ID)
+		}
+		o.blobs[infos[i].Digest] = b
 		infos[i].MediaType = plainType
 		if there, ok := o.present[infos[i].Digest]; ok {
 			there.MediaType = gzipType
