@@ -115,7 +115,8 @@ func (e *Engine) joinNetwork(ctx context.Context, driver string, o *isolation.Op
 	if o.Network == DefaultNetwork && driver == chrootIsolation {
 		e.networks.chroot.Do(func() {
 			remedy := ""
-			if e.opts.Isolation == chrootIsolation { // not for want of another
+			// Not for want of another, nor where that cannot be had.
+			if e.opts.Isolation == chrootIsolation && userns.MayMakeNamespaces() {
 				remedy = "; --network private gives them one of their own"
 			}
 			e.note("steps use the host's network, as is usual with chroot isolation%s", remedy)

@@ -36,7 +36,7 @@ type Options struct {
 	// host-gateway is HostGateway.
 	Hosts []string
 	// HostGateway is an address at which the step reaches the host; the zero
-	// value says that there is none.
+	// value says that there is none, but for 127.0.0.1 on the host's network.
 	HostGateway netip.Addr
 	// NoHosts and NoHostname leave the root's own /etc/hosts and
 	// /etc/hostname to the step.

@@ -79,8 +79,13 @@ func isHostname(name string) bool {
 // match of a name wins.
 func hostsFile(o Options) (string, error) {
 	var b strings.Builder
+	gateway := o.HostGateway
+	if !gateway.IsValid() && (o.Network == "" || o.Network == NetworkHost) {
+		// The host is where the step is, and all that listens is reached so.
+		gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
 	for _, h := range o.Hosts {
-		names, addr, err := hostEntry(h, o.HostGateway)
+		names, addr, err := hostEntry(h, gateway)
 		if err != nil {
 			return "", err
 		}
@@ -104,8 +109,8 @@ func hostEntry(h string, gateway netip.Addr) ([]string, netip.Addr, error) {
 	text := h[at+1:]
 	if text == "host-gateway" {
 		if !gateway.IsValid() {
-			return nil, netip.Addr{}, fmt.Errorf("host entry %q: host-gateway needs a network with a gateway; "+
-				"on the host's network use 127.0.0.1: %w", h, define.ErrUnsupported)
+			return nil, netip.Addr{}, fmt.Errorf("host entry %q: the step's network has no gateway to the host; "+
+				"use --network private or host, or give an address: %w", h, define.ErrUnsupported)
 		}
 		text = gateway.String()
 	}

@@ -49,7 +49,7 @@ func TestNewSpecRefuses(t *testing.T) {
 		"host":             {func(o *Options) { o.Hosts = []string{"a"} }, "name:ip"},
 		"host address":     {func(o *Options) { o.Hosts = []string{"a:b"} }, "name:ip"},
 		"host name":        {func(o *Options) { o.Hosts = []string{"a b:1.2.3.4"} }, "host name"},
-		"host gateway":     {func(o *Options) { o.Hosts = []string{"a:host-gateway"} }, "127.0.0.1"},
+		"host gateway":     {func(o *Options) { o.Hosts, o.Network = []string{"a:host-gateway"}, NetworkNone }, "no gateway"},
 		"host lines":       {func(o *Options) { o.Hosts = []string{"a\nb:1.2.3.4"} }, "host name"},
 		"dns":              {func(o *Options) { o.DNS = []string{"example"} }, "IP address"},
 		"dns search":       {func(o *Options) { o.DNSSearch = []string{"a b"} }, "search"},
@@ -173,6 +173,15 @@ func TestNetworkFiles(t *testing.T) {
 	want := "10.0.0.7\tdb\n10.0.0.8\ta b\n::1\tsix\n2001:db8::7\tseven\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\th\n"
 	if err != nil || hosts != want {
 		t.Errorf("hosts %q (%v)", hosts, err)
+	}
+	for network, want := range map[NetworkMode]string{"": "127.0.0.1\tme\n", NetworkHost: "127.0.0.1\tme\n", NetworkJoined: "10.1.1.1\tme\n"} {
+		o := Options{Hosts: []string{"me:host-gateway"}, Network: network}
+		if network == NetworkJoined {
+			o.HostGateway = netip.MustParseAddr("10.1.1.1")
+		}
+		if hosts, err := hostsFile(o); err != nil || !strings.HasPrefix(hosts, want) {
+			t.Errorf("host-gateway on network %q: %q (%v), want %q", network, hosts, err, want)
+		}
 	}
 }
 

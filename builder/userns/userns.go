@@ -137,6 +137,10 @@ func outside(variable, file string, id int) int {
 	return id
 }
 
+// MayMakeNamespaces reports whether this process has CAP_SYS_ADMIN, and so may
+// make namespaces other than user namespaces; for who has called Enter.
+func MayMakeNamespaces() bool { return hasSysAdmin() }
+
 // hasSysAdmin reports CAP_SYS_ADMIN in the effective set.
 var hasSysAdmin = sync.OnceValue(func() bool {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
