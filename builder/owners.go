@@ -19,6 +19,15 @@ func RemembersOwners(driver string) error {
 	return owners.Supported()
 }
 
+// tell takes the step's user out of o where one id is mapped and its
+// processes can be told that they are another; nil where not.
+func (c *Container) tell(driver string, o *isolation.Options) *isolation.Identity {
+	if !c.engine.opts.SingleID || RemembersOwners(driver) != nil {
+		return nil
+	}
+	return o.Tell()
+}
+
 // runRemembering runs a step. Where one id is mapped, the owners that it
 // gives to files are remembered; where they cannot be, a step that fails is
 // told so, since nobody sees its chown fail.

@@ -120,6 +120,7 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	if err != nil {
 		return nil, done, err
 	}
+	told := c.tell(driver, &o)
 	if err := o.CheckUser(); err != nil {
 		return nil, done, err
 	}
@@ -133,6 +134,7 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	if err != nil {
 		return nil, done, err
 	}
+	spec.Told = told
 	for dest, content := range r.Files {
 		if spec.Files == nil {
 			spec.Files = map[string][]byte{}

@@ -37,6 +37,9 @@ type Spec struct {
 	KeepGroups bool
 	// Terminal asks for a pty.
 	Terminal bool
+	// Told is who the step's processes are told to be, by those who answer for
+	// Step.Owners; nil: who they are. Only the embedded driver can do it.
+	Told *Identity
 }
 
 // NewSpec translates o. Invalid input is an error that names the field and

@@ -40,8 +40,8 @@ type driver struct {
 
 	mu       sync.Mutex
 	programs map[*specs.LinuxSeccomp][]byte
-	asking   map[*specs.LinuxSeccomp][]byte // with a listener
-	ready    *process                       // started ahead
+	asking   map[askingKey][]byte // with a listener
+	ready    *process             // started ahead
 	// preparing is closed when what Prepare does is done; nil without it.
 	preparing chan struct{}
 	ahead     sync.WaitGroup
@@ -56,7 +56,7 @@ func New(o Options) (isolation.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{o: o, starter: st, programs: map[*specs.LinuxSeccomp][]byte{}, asking: map[*specs.LinuxSeccomp][]byte{}}
+	d := &driver{o: o, starter: st, programs: map[*specs.LinuxSeccomp][]byte{}, asking: map[askingKey][]byte{}}
 	d.probe = sync.OnceValue(d.tryNamespaces)
 	return d, nil
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/stratabuild/strata/builder/isolation/embedded/early"
 	"github.com/stratabuild/strata/builder/isolation/embedded/seccomp"
 	"github.com/stratabuild/strata/builder/isolation/owners"
+	"github.com/stratabuild/strata/define"
 )
 
 var errNoListener = errors.New("a seccomp filter around this process has a listener already, or the kernel gives none")
@@ -18,10 +20,27 @@ var errNoListener = errors.New("a seccomp filter around this process has a liste
 // remembering is the part of a plan that is about owners.
 type remembering struct {
 	*isolation.Owners
+	told     isolation.Identity
+	spec     *isolation.Spec
+	bounding uint64
 	root     int
 	trees    []int // descriptors of the mounts that the step gets
 	listener *owners.Listener
 	asked    bool
+}
+
+// tell has the step's processes told who they are.
+func (d *driver) tell(c *early.Config, s *isolation.Step) error {
+	told := s.Spec.Told
+	if told == nil || told.UID == 0 {
+		return nil
+	}
+	if err := owners.Supported(); s.Owners == nil || err != nil {
+		return fmt.Errorf("user %d, where one id is mapped and owners are not remembered: %w", told.UID, errors.Join(define.ErrUnsupported, err))
+	}
+	c.Effective = 0
+	c.Flags |= early.NoRoot
+	return nil
 }
 
 // remember has the step's filter ask about owners.
@@ -29,7 +48,10 @@ func (d *driver) remember(p *plan, c *early.Config, s *isolation.Step) (err erro
 	if s.Owners == nil {
 		return nil
 	}
-	p.owners = &remembering{Owners: s.Owners, root: p.fds[early.RootFD]}
+	p.owners = &remembering{Owners: s.Owners, spec: s.Spec, bounding: c.Bounding, root: p.fds[early.RootFD]}
+	if s.Spec.Told != nil {
+		p.owners.told = *s.Spec.Told
+	}
 	if err := owners.Supported(); err != nil {
 		p.owners.refuse(err)
 		return nil
@@ -46,20 +68,27 @@ func (d *driver) remember(p *plan, c *early.Config, s *isolation.Step) (err erro
 			}
 		}
 	}
-	c.Asking, err = d.askingProgram(s.Spec.Linux.Seccomp)
+	c.Asking, err = d.askingProgram(s.Spec.Linux.Seccomp, p.owners.told.UID != 0)
 	return err
 }
 
+// askingKey is what a filter that asks depends on.
+type askingKey struct {
+	profile *specs.LinuxSeccomp
+	user    bool // the step begins as another user than root
+}
+
 // askingProgram is program for a filter that asks.
-func (d *driver) askingProgram(profile *specs.LinuxSeccomp) ([]byte, error) {
+func (d *driver) askingProgram(profile *specs.LinuxSeccomp, user bool) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if b, ok := d.asking[profile]; ok {
+	key := askingKey{profile, user}
+	if b, ok := d.asking[key]; ok {
 		return b, nil
 	}
-	b, err := seccomp.CompileAsking(profile, owners.Asked())
+	b, err := seccomp.CompileAsking(profile, owners.Asked(user))
 	if err == nil {
-		d.asking[profile] = b
+		d.asking[key] = b
 	}
 	return b, err
 }
@@ -70,6 +99,8 @@ func (r *remembering) listen(init int, fd *os.File) {
 	var err error
 	r.listener, err = owners.Start(fd, owners.Options{
 		Init: init, Root: r.root, Trees: r.trees, Upper: r.Upper, Below: r.Below, Remembers: r.Remembers,
+		UID: r.told.UID, GID: r.told.GID, Groups: r.told.Groups, KeepGroups: r.spec.KeepGroups || r.spec.Told == nil,
+		Bounding: r.bounding, NoNewPrivileges: r.spec.Process.NoNewPrivileges,
 	})
 	if err != nil {
 		// With the listener closed, the calls that would be asked about fail

@@ -81,6 +81,9 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 	if c.Seccomp, err = d.program(s.Spec.Linux.Seccomp); err != nil {
 		return nil, err
 	}
+	if err := d.tell(c, s); err != nil {
+		return nil, err
+	}
 	if err := d.remember(p, c, s); err != nil {
 		return nil, err
 	}

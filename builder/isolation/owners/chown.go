@@ -26,10 +26,15 @@ func (l *Listener) chown(n *notification, c *call) response {
 	}
 	defer o.close()
 	was, remembered := l.owner(&o)
-	if (uid == 0 || uid == keep) && (gid == 0 || gid == keep) && !remembered {
+	told := l.told(n.pid)
+	if uid == keep && gid == keep {
+		l.keep(&o)
 		return pass
 	}
-	if !l.capable(n.pid, unix.CAP_CHOWN) {
+	if (uid == 0 || uid == keep) && (gid == 0 || gid == keep) && !remembered && told.root() {
+		return pass
+	}
+	if !told.mayChown(was, uid, gid) && !l.capable(n.pid, told, unix.CAP_CHOWN) {
 		return failed(unix.EPERM)
 	}
 	now := was
@@ -48,6 +53,17 @@ func (l *Listener) chown(n *notification, c *call) response {
 		return failed(errno(err))
 	}
 	return response{}
+}
+
+// mayChown reports whether a process may give a file away that is not
+// capable of it: to itself, and to groups that it is in.
+func (c *credentials) mayChown(was copier.Owner, uid, gid uint32) bool {
+	own := uint32(was.UID) == c.fsUser
+	return own && (uid == keep || uid == c.fsUser) && (gid == keep || gid == uint32(was.GID) || c.in(gid))
+}
+
+func newOwner(c *credentials) copier.Owner {
+	return copier.Owner{UID: int(c.fsUser), GID: int(c.fsGroup)}
 }
 
 // fchown is chown(2) without a change of owners.

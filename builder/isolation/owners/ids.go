@@ -1,13 +1,8 @@
 package owners
 
 import (
-	"bytes"
 	"encoding/binary"
-	"io/fs"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,14 +17,94 @@ const (
 	saved
 )
 
-// credentials are what a process that has changed its ids is told.
+// credentials are what a process is told about its ids. They can be compared.
 type credentials struct {
 	user, group ids
-	start       uint64 // when the process was started: numbers are used again
+	// fsUser and fsGroup are those that files are made with and looked at.
+	fsUser, fsGroup uint32
+	groups          groupList
 }
 
-// maxProcesses bounds what is kept of processes that may have ended.
-const maxProcesses = 4096
+// groupList holds supplementary groups, four bytes each.
+type groupList string
+
+func newGroupList(groups []uint32) groupList {
+	var b []byte
+	for _, g := range groups {
+		b = binary.NativeEndian.AppendUint32(b, g)
+	}
+	return groupList(b)
+}
+
+func (g groupList) len() int { return len(g) / 4 }
+
+func (g groupList) at(i int) uint32 { return binary.NativeEndian.Uint32([]byte(g[4*i : 4*i+4])) }
+
+func (g groupList) has(id uint32) bool {
+	for i := range g.len() {
+		if g.at(i) == id {
+			return true
+		}
+	}
+	return false
+}
+
+// in reports whether files of the group are the process's group's.
+func (c *credentials) in(group uint32) bool { return c.fsGroup == group || c.groups.has(group) }
+
+// root reports a process that the kernel is to decide about.
+func (c *credentials) root() bool { return c.user[effective] == 0 && c.fsUser == 0 }
+
+// newCredentials are those of a process that a user begins with.
+func newCredentials(uid, gid uint32, groups []uint32) credentials {
+	return credentials{ids{uid, uid, uid}, ids{gid, gid, gid}, uid, gid, newGroupList(groups)}
+}
+
+// A process whose credentials are not the step's first ones has a tag, which
+// its children inherit by fork(2), keep in execve(2), and share with its
+// threads: the soft limit RLIMIT_LOCKS (getrlimit(2)), which the kernel has not
+// enforced since Linux 2.4. A program that sets it is who began the step.
+const (
+	rlimitLocks = 10
+	firstTag    = 0x5354_0000
+	maxTags     = 1 << 12
+)
+
+// told returns what the process of a thread is told about its ids.
+func (l *Listener) told(tid uint32) *credentials {
+	if len(l.tags) == 0 {
+		return &l.first
+	}
+	var limit unix.Rlimit
+	if unix.Prlimit(int(tid), rlimitLocks, nil, &limit) == nil && limit.Cur-firstTag < uint64(len(l.tags)) {
+		return &l.tags[limit.Cur-firstTag]
+	}
+	return &l.first
+}
+
+// tell changes what a process is told.
+func (l *Listener) tell(n *notification, c credentials) error {
+	at := slices.Index(l.tags, c)
+	if at < 0 {
+		if len(l.tags) == maxTags {
+			return unix.EAGAIN
+		}
+		at = len(l.tags)
+		l.tags = append(l.tags, c)
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(int(n.pid), rlimitLocks, nil, &limit); err != nil {
+		return err
+	}
+	limit.Cur = firstTag + uint64(at)
+	if !l.valid(n.id) {
+		return unix.ESRCH
+	}
+	if err := unix.Prlimit(int(n.pid), rlimitLocks, &limit, nil); err != nil {
+		return unix.EAGAIN // its hard limit is low
+	}
+	return nil
+}
 
 // has reports whether id is one that an unprivileged process may change to.
 func (i *ids) has(id uint32) bool { return id == keep || slices.Contains(i[:], id) }
@@ -43,30 +118,44 @@ func (l *Listener) setIDs(n *notification, c *call) response {
 		want[i] = c.id(n.args[i])
 		foreign = foreign || want[i] != 0 && want[i] != keep
 	}
-	if !foreign && len(l.processes) == 0 {
+	if !foreign && len(l.tags) == 0 && l.first.user == (ids{}) && l.first.group == (ids{}) {
 		return pass
 	}
-	p := l.process(n.pid)
-	if p == nil || !l.valid(n.id) {
+	now := *l.told(n.pid)
+	if !l.valid(n.id) {
 		return pass
 	}
-	if p.user[effective] == 0 && foreign && !l.capable(n.pid, c.capability()) {
-		return pass
-	}
-	privileged := p.user[effective] == 0
-	of := &p.user
-	if c.group {
-		of = &p.group
-	}
-	before := of[effective]
-	if !of.change(c, want, privileged) {
-		if c.name == "setfs" {
-			return response{val: int64(before)}
+	privileged := now.user[effective] == 0
+	if privileged && foreign && !l.capable(n.pid, &now, c.capability()) {
+		if now.user == (ids{}) && now.group == (ids{}) {
+			return pass // the kernel says what it says about such ids
 		}
+		privileged = false
+	}
+	was := now
+	of, files := &now.user, &now.fsUser
+	if c.group {
+		of, files = &now.group, &now.fsGroup
+	}
+	if c.name == "setfs" {
+		// It returns what was, whether or not it changed anything.
+		before := *files
+		if want[0] != keep && (privileged || of.has(want[0]) || want[0] == before) {
+			*files = want[0]
+		}
+		if now != was && l.tell(n, now) != nil {
+			return pass
+		}
+		return response{val: int64(c.narrowed(before))}
+	}
+	if !of.change(c, want, privileged) {
 		return failed(unix.EPERM)
 	}
-	if c.name == "setfs" { // it returns what was, and only file systems look at it
-		return response{val: int64(before)}
+	*files = of[effective]
+	if now != was {
+		if err := l.tell(n, now); err != nil {
+			return failed(errno(err))
+		}
 	}
 	return response{}
 }
@@ -114,37 +203,81 @@ func (i *ids) change(c *call, want ids, privileged bool) bool {
 				i[k] = id
 			}
 		}
-	default: // "setfs"
-		return privileged || was.has(want[0])
 	}
 	return true
 }
 
+// maxGroups is NGROUPS_MAX.
+const maxGroups = 1 << 16
+
 // setGroups answers setgroups(2), which the kernel denies.
-func (l *Listener) setGroups(n *notification) response {
-	if len(l.processes) > 0 {
-		if p := l.process(n.pid); p != nil && p.user[effective] != 0 {
-			return failed(unix.EPERM)
+func (l *Listener) setGroups(n *notification, c *call) response {
+	now := *l.told(n.pid)
+	if !l.valid(n.id) {
+		return pass
+	}
+	if now.user[effective] != 0 || !l.capable(n.pid, &now, unix.CAP_SETGID) {
+		return failed(unix.EPERM)
+	}
+	count := int32(n.args[0])
+	if count < 0 || count > maxGroups {
+		return failed(unix.EINVAL)
+	}
+	size := 4
+	if c.short {
+		size = 2
+	}
+	b := make([]byte, int(count)*size)
+	if readMemory(n.pid, c.address(n.args[1]), b) != nil || !l.valid(n.id) {
+		return failed(unix.EFAULT)
+	}
+	groups := make([]uint32, count)
+	for i := range groups {
+		if c.short {
+			groups[i] = uint32(binary.NativeEndian.Uint16(b[2*i:]))
+		} else {
+			groups[i] = binary.NativeEndian.Uint32(b[4*i:])
 		}
 	}
-	if !l.capable(n.pid, unix.CAP_SETGID) {
-		return failed(unix.EPERM)
+	was := now
+	if now.groups = newGroupList(groups); now == was {
+		return response{}
+	}
+	if err := l.tell(n, now); err != nil {
+		return failed(errno(err))
 	}
 	return response{}
 }
 
-// getIDs answers processes that have changed theirs.
+// getGroups answers getgroups(2).
+func (l *Listener) getGroups(n *notification, c *call) response {
+	if l.keepGroups {
+		return pass
+	}
+	list := l.told(n.pid).groups
+	size := int32(n.args[0])
+	switch {
+	case size < 0, size > 0 && int(size) < list.len():
+		return failed(unix.EINVAL)
+	case size == 0 || list.len() == 0:
+		return response{val: int64(list.len())}
+	}
+	var b []byte
+	for i := range list.len() {
+		b = c.appendID(b, list.at(i))
+	}
+	if l.write(n, c.address(n.args[1]), b) != nil {
+		return failed(unix.EFAULT)
+	}
+	return response{val: int64(list.len())}
+}
+
+// getIDs answers processes whose ids are not the kernel's.
 func (l *Listener) getIDs(n *notification, c *call) response {
-	if len(l.processes) == 0 {
-		return pass
-	}
-	p := l.process(n.pid)
-	if p == nil {
-		return pass
-	}
-	of := p.user
+	told := l.told(n.pid)
+	of := told.user
 	if c.group {
-		of = p.group
+		of = told.group
 	}
 	if of == (ids{}) {
 		return pass
@@ -156,15 +289,19 @@ func (l *Listener) getIDs(n *notification, c *call) response {
 		return response{val: int64(c.narrowed(of[effective]))}
 	}
 	for k, id := range of {
-		b := binary.NativeEndian.AppendUint32(nil, id)
-		if c.short {
-			b = binary.NativeEndian.AppendUint16(nil, uint16(c.narrowed(id)))
-		}
-		if l.write(n, c.address(n.args[k]), b) != nil {
+		if l.write(n, c.address(n.args[k]), c.appendID(nil, id)) != nil {
 			return failed(unix.EFAULT)
 		}
 	}
 	return response{}
+}
+
+// appendID appends an id as the call has it in memory.
+func (c *call) appendID(b []byte, id uint32) []byte {
+	if c.short {
+		return binary.NativeEndian.AppendUint16(b, uint16(c.narrowed(id)))
+	}
+	return binary.NativeEndian.AppendUint32(b, id)
 }
 
 // narrowed is an id as calls with 16 bits show it.
@@ -173,91 +310,4 @@ func (c *call) narrowed(id uint32) uint32 {
 		return 0xfffe
 	}
 	return id
-}
-
-// process returns what the process of a thread is told about its ids, which
-// it has from its parent until it changes them. Forks are not seen: what a
-// parent changes between a fork and the child's first question is the child's,
-// too.
-func (l *Listener) process(tid uint32) *credentials {
-	tgid, ok := l.threadGroup(tid)
-	if !ok {
-		return nil
-	}
-	var young []uint32
-	var starts []uint64
-	found := credentials{}
-	for pid := tgid; pid != 0 && len(young) < 1000; {
-		parent, start, ok := l.parent(pid)
-		if !ok {
-			break
-		}
-		if p := l.processes[pid]; p != nil && p.start == start {
-			if len(young) == 0 {
-				return p
-			}
-			found = *p
-			break
-		}
-		young, starts = append(young, pid), append(starts, start)
-		pid = parent
-	}
-	if len(young) == 0 {
-		return nil
-	}
-	if len(l.processes) > maxProcesses {
-		for pid, p := range l.processes {
-			if _, start, ok := l.parent(pid); !ok || start != p.start {
-				delete(l.processes, pid)
-			}
-		}
-	}
-	p := &credentials{user: found.user, group: found.group, start: starts[0]}
-	l.processes[young[0]] = p
-	return p
-}
-
-// threadGroup is the process of a thread.
-func (l *Listener) threadGroup(tid uint32) (uint32, bool) {
-	b, err := l.readProc(procName(tid, "status"))
-	if err != nil {
-		return 0, false
-	}
-	_, rest, ok := bytes.Cut(b, []byte("\nTgid:\t"))
-	if !ok {
-		return 0, false
-	}
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	n, err := strconv.ParseUint(string(line), 10, 32)
-	return uint32(n), err == nil
-}
-
-// parent returns the number of a process's parent, and when it was started.
-func (l *Listener) parent(pid uint32) (parent uint32, start uint64, ok bool) {
-	b, err := l.readProc(procName(pid, "stat"))
-	if err != nil {
-		return 0, 0, false
-	}
-	// The name, in parentheses, may hold anything.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 20 {
-		return 0, 0, false
-	}
-	p, err1 := strconv.ParseUint(f[1], 10, 32)
-	s, err2 := strconv.ParseUint(f[19], 10, 64)
-	return uint32(p), s, err1 == nil && err2 == nil
-}
-
-func (l *Listener) readProc(name string) ([]byte, error) {
-	fd, err := unix.Openat(l.proc, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	b := make([]byte, os.Getpagesize())
-	n, err := unix.Read(fd, b)
-	if err != nil {
-		return nil, err
-	}
-	return b[:n], nil
 }

@@ -38,7 +38,7 @@ func TestChange(t *testing.T) {
 func TestTable(t *testing.T) {
 	t.Parallel()
 	list := table()
-	asked := Asked()
+	asked := Asked(true)
 	names := asked.Calls()
 	if len(list) != len(names) || len(list) < 20 {
 		t.Fatalf("%d calls, %d descriptions", len(names), len(list))

@@ -90,6 +90,15 @@ type Options struct {
 	Below func(name string) (copier.Owner, bool)
 	// Remembers says that the root may hold remembered owners already.
 	Remembers bool
+	// UID, GID and Groups are what the step's first process is told that it is.
+	// With KeepGroups, all are told the kernel's groups.
+	UID, GID   uint32
+	Groups     []uint32
+	KeepGroups bool
+	// Bounding are the capabilities that programs of root's can have where UID
+	// is another (setuid bits); NoNewPrivileges says that they have none.
+	Bounding        uint64
+	NoNewPrivileges bool
 }
 
 // Listener answers the calls of one step.
@@ -114,8 +123,15 @@ type Listener struct {
 	rootIno   uint64 // of the step's root directory
 	rootFD    int
 	remembers bool // there may be owners to show
-	processes map[uint32]*credentials
 	err       error
+
+	// What processes are told: at first, and by their tags.
+	first           credentials
+	tags            []credentials
+	keepGroups      bool
+	bounding        uint64
+	noNewPrivileges bool
+	pending         []pending
 }
 
 // looseKey is a file that its mount cannot note anything of.
@@ -132,7 +148,8 @@ var (
 func Start(fd *os.File, o Options) (_ *Listener, err error) {
 	tableOnce.Do(func() { callTable = table() })
 	l := &Listener{calls: callTable, fd: -1, stop: -1, proc: -1, ns: -1, rootFD: -1, upper: -1, remembers: o.Remembers, below: o.Below,
-		mounts: map[uint64]struct{}{}, loose: map[looseKey]copier.Owner{}, processes: map[uint32]*credentials{}}
+		mounts: map[uint64]struct{}{}, loose: map[looseKey]copier.Owner{},
+		first: newCredentials(o.UID, o.GID, o.Groups), keepGroups: o.KeepGroups, bounding: o.Bounding, noNewPrivileges: o.NoNewPrivileges}
 	defer fd.Close()
 	defer func() {
 		if err != nil {
@@ -235,6 +252,7 @@ func (l *Listener) serve() {
 }
 
 func (l *Listener) loop() {
+	defer l.settle(0)
 	var n notification
 	for {
 		fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.stop), Events: unix.POLLIN}}
@@ -276,26 +294,64 @@ func (l *Listener) answer(n *notification) response {
 	if !ok {
 		return pass
 	}
+	if len(l.pending) > 0 {
+		l.settle(n.pid)
+	}
 	switch c.family {
 	case famSetID:
 		return l.setIDs(n, &c)
 	case famGetID:
 		return l.getIDs(n, &c)
 	case famSetGroups:
-		return l.setGroups(n)
+		return l.setGroups(n, &c)
+	case famGetGroups:
+		return l.getGroups(n, &c)
 	case famChown:
 		return l.chown(n, &c)
+	case famStat, famStatx:
+		return l.stat(n, &c)
 	}
-	return l.stat(n, &c)
+	return l.making(n, &c)
+}
+
+// making answers the calls of makeNames and userNames.
+func (l *Listener) making(n *notification, c *call) response {
+	switch c.family {
+	case famOpen:
+		return l.openFile(n, c)
+	case famMake:
+		return l.make(n, c)
+	case famRename:
+		return l.rename(n, c)
+	case famLink:
+		return l.link(n, c)
+	case famRemove:
+		return l.remove(n, c)
+	case famMode:
+		return l.mode(n, c)
+	case famTimes:
+		return l.times(n, c)
+	case famAccess:
+		return l.access(n, c)
+	case famExec:
+		return l.exec(n, c)
+	}
+	return pass
 }
 
 // capable reports whether the caller has the capability in our user
-// namespace.
-func (l *Listener) capable(pid uint32, capability int) bool {
+// namespace. Only root has any; a step that did not begin as root's has those
+// that programs of root's get.
+func (l *Listener) capable(pid uint32, told *credentials, capability int) bool {
+	if told.user[effective] != 0 {
+		return false
+	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3, Pid: int32(pid)}
 	var data [2]unix.CapUserData
 	if unix.Capget(&head, &data[0]) != nil || data[capability/32].Effective&(1<<(capability%32)) == 0 {
-		return false
+		if l.first.user[effective] == 0 || l.bounding&(1<<capability) == 0 {
+			return false
+		}
 	}
 	var st unix.Stat_t
 	return unix.Fstatat(l.proc, procName(pid, "ns/user"), &st, 0) == nil && st.Ino == l.userns

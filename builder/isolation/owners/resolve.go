@@ -40,13 +40,7 @@ func (l *Listener) find(n *notification, c *call) (o object, ok bool) {
 	if o.fd, err = l.open(n, c); err != nil {
 		return o, false
 	}
-	// What was opened is the caller's choice only if the caller is still there.
-	if !l.valid(n.id) || unix.Statx(o.fd, "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT,
-		unix.STATX_BASIC_STATS|unix.STATX_BTIME|unix.STATX_MNT_ID, &o.stx) != nil || !l.own(&o) {
-		o.close()
-		return o, false
-	}
-	return o, true
+	return o, l.look(n, &o) == nil
 }
 
 // enter puts the thread into the step's mount namespace and root, with our
@@ -209,11 +203,9 @@ func readPath(pid uint32, address uint64) (string, error) {
 	for n := 0; n < len(buf); {
 		// Up to the page's end: what lies behind may not be there.
 		size := min(int(pageSize-(address+uint64(n))%pageSize), len(buf)-n)
-		local := []unix.Iovec{{Base: &buf[n]}}
-		local[0].SetLen(size)
-		got, err := unix.ProcessVMReadv(int(pid), local, []unix.RemoteIovec{{Base: uintptr(address) + uintptr(n), Len: size}}, 0)
-		if err != nil || got <= 0 {
-			return "", unix.EFAULT
+		got, err := readSome(pid, address+uint64(n), buf[n:n+size])
+		if err != nil {
+			return "", err
 		}
 		if end := bytes.IndexByte(buf[n:n+got], 0); end >= 0 {
 			return string(buf[:n+end]), nil
@@ -221,4 +213,26 @@ func readPath(pid uint32, address uint64) (string, error) {
 		n += got
 	}
 	return "", unix.ENAMETOOLONG
+}
+
+func readSome(pid uint32, address uint64, b []byte) (int, error) {
+	local := []unix.Iovec{{Base: &b[0]}}
+	local[0].SetLen(len(b))
+	got, err := unix.ProcessVMReadv(int(pid), local, []unix.RemoteIovec{{Base: uintptr(address), Len: len(b)}}, 0)
+	if err != nil || got <= 0 {
+		return 0, unix.EFAULT
+	}
+	return got, nil
+}
+
+// readMemory fills b from the caller's memory.
+func readMemory(pid uint32, address uint64, b []byte) error {
+	for len(b) > 0 {
+		n, err := readSome(pid, address, b)
+		if err != nil {
+			return err
+		}
+		b, address = b[n:], address+uint64(n)
+	}
+	return nil
 }

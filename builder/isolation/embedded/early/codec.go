@@ -52,6 +52,10 @@ const (
 	// SharedPID says that the pid namespace is the builder's: where a /proc for
 	// it cannot be made, the host's is shown.
 	SharedPID
+	// NoRoot takes from id 0 what it may as root (capabilities(7), securebits):
+	// the step's processes are told that they are another user. Asking must
+	// work then.
+	NoRoot
 )
 
 // How the nodes of /dev are made.

@@ -9,9 +9,13 @@ const (
 	prSetPdeathsig   = 1
 	prCapbsetDrop    = 24
 	prSetSeccomp     = 22
+	prSetSecurebits  = 28
 	prSetNoNewPrivs  = 38
 	prCapAmbient     = 47
 	prCapAmbientZero = 4
+
+	secbitNoroot       = 1
+	secbitNorootLocked = 2
 
 	seccompModeFilter    = 2
 	seccompSetModeFilter = 1
@@ -102,6 +106,9 @@ func (b *box) seccomp() {
 // (EBUSY): then the other filter is loaded.
 func (b *box) asking() bool {
 	if len(b.c.Asking) < 8 {
+		if b.c.Flags&NoRoot != 0 {
+			fail(syscall.ENOSYS, "another user than root, where one id is mapped")
+		}
 		return false
 	}
 	program := sockFprog{uint16(len(b.c.Asking) / 8), &b.c.Asking[0]}
@@ -110,6 +117,9 @@ func (b *box) asking() bool {
 		fd, e = call(sysSeccomp, seccompSetModeFilter, seccompNewListener, uintptr(unsafe.Pointer(&program)))
 	}
 	if e != 0 {
+		if b.c.Flags&NoRoot != 0 {
+			fail(e, "another user than root, where one id is mapped: a listener for the seccomp filter")
+		}
 		return false
 	}
 	report(ReportListener, 0, "", fd)
@@ -141,6 +151,11 @@ func (b *box) ids() {
 // capabilities drops those that the step shall not have.
 func (b *box) capabilities() {
 	c := b.c
+	if c.Flags&NoRoot != 0 {
+		if e := prctl(prSetSecurebits, secbitNoroot|secbitNorootLocked, 0); e != 0 {
+			fail(e, "set securebits")
+		}
+	}
 	// Inheritable and ambient are empty always (CVE-2022-27651 and its kin).
 	if e := prctl(prCapAmbient, prCapAmbientZero, 0); e != 0 && e != syscall.EINVAL {
 		fail(e, "clear ambient capabilities")
