@@ -15,17 +15,20 @@ import (
 // fuseDevice is what fuse-overlayfs mounts with (fuse(4)).
 const fuseDevice = "/dev/fuse"
 
-// settleDriver chooses vfs where the library would take overlay with
-// fuse-overlayfs, which could not mount: it is installed, the kernel mounts no
-// overlay on the store's file system, and /dev/fuse cannot be opened, as in
-// most containers. why is that, for the user; "" leaves the driver as it is.
-// Only a store that is new, or has the driver vfs, is looked at: what is in a
-// store of overlay's is not given up.
+// settleDriver chooses vfs for a store that is new, where the kernel mounts no
+// overlay on its file system and fuse-overlayfs is not there to do so, or
+// could not without /dev/fuse, as in most containers. The library's own choice
+// would end with an error in the first case and with a store that mounts
+// nothing in the second. why is that, for the user; "" leaves the driver as it
+// is. What is in a store of overlay's is not given up.
 func settleDriver(so *types.StoreOptions) (why string) {
 	switch {
 	case so.GraphDriverName == "vfs":
 		if on(so.GraphRoot, unix.OVERLAYFS_SUPER_MAGIC) {
 			return noOverlay(so.GraphRoot)
+		}
+		if !mayMount() {
+			return noMounts
 		}
 		return ""
 	case so.GraphDriverName != "" || len(so.GraphDriverPriority) > 0 || os.Geteuid() != 0 || hasDriver(so.GraphRoot, "overlay"):
@@ -36,19 +39,20 @@ func settleDriver(so *types.StoreOptions) (why string) {
 			return ""
 		}
 	}
-	err := fuseOpens()
-	if err == nil {
-		return ""
-	}
-	if _, none := exec.LookPath("fuse-overlayfs"); none != nil {
-		return ""
-	}
 	// As the library asks, which keeps the answer below the run root.
 	if works, failed := overlay.SupportsNativeOverlay(filepath.Join(so.GraphRoot, "overlay"), filepath.Join(so.RunRoot, "overlay")); works || failed != nil {
 		return ""
 	}
+	why = noOverlay(so.GraphRoot)
+	if _, none := exec.LookPath("fuse-overlayfs"); none == nil {
+		err := fuseOpens()
+		if err == nil {
+			return ""
+		}
+		why += fmt.Sprintf(", and fuse-overlayfs cannot mount either (%v)", err)
+	}
 	so.GraphDriverName = "vfs"
-	return noOverlay(so.GraphRoot) + fmt.Sprintf(", and fuse-overlayfs cannot mount either (%v)", err)
+	return why
 }
 
 func fuseOpens() error {
@@ -68,6 +72,9 @@ func noOverlay(dir string) string {
 	return "the kernel mounts no overlay on its file system"
 }
 
+// noMounts is a reason, too, on any file system.
+const noMounts = "this process may mount nothing"
+
 // on reports that a directory lies on a file system of this type.
 func on(dir string, magic int64) bool {
 	var st unix.Statfs_t
@@ -78,7 +85,11 @@ func on(dir string, magic int64) bool {
 // why is what keeps overlay from being used, "" when nothing does.
 func vfsNote(root, why string) string {
 	s := "the store " + root + " uses the driver vfs, which copies the whole root for each step: "
-	if why != "" {
+	switch why {
+	case "":
+	case noMounts:
+		return s + why + "; with CAP_SYS_ADMIN, or where user namespaces can be made, overlay is much faster"
+	default:
 		return s + why + "; --root on a disk's file system (ext4, xfs, btrfs) is much faster"
 	}
 	return s + "driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"

@@ -54,7 +54,8 @@ func (d *driver) Available(ctx context.Context) error {
 		return err
 	}
 	if !hasCapability(unix.CAP_SYS_CHROOT) {
-		return fmt.Errorf("chroot isolation needs CAP_SYS_CHROOT: run as root or in a user namespace (strata unshare): %w", define.ErrUnsupported)
+		return fmt.Errorf("chroot isolation, the least that steps are run with, needs CAP_SYS_CHROOT: "+
+			"give it to the container around strata (--cap-add SYS_CHROOT), or let strata make user namespaces: %w", define.ErrUnsupported)
 	}
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		return fmt.Errorf("chroot isolation needs /proc: %w: %w", err, define.ErrUnsupported)

@@ -78,7 +78,7 @@ func changeProfile(name string) error {
 		f.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("AppArmor profile %s (is it loaded?): %w", name, err)
+		return fmt.Errorf("AppArmor profile %s (apparmor_parser -r FILE loads one, as root): %w", name, err)
 	}
 	return nil
 }

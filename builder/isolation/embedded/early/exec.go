@@ -235,7 +235,7 @@ func (b *box) apparmor() {
 		closeFD(fd)
 	}
 	if e != 0 {
-		fail(e, "AppArmor profile "+b.c.AppArmor+" (is it loaded?)")
+		fail(e, "AppArmor profile "+b.c.AppArmor+" (apparmor_parser -r FILE loads one, as root)")
 	}
 }
 
