@@ -54,6 +54,7 @@ func (c *Client) copy(ctx context.Context, t transfer) ([]byte, error) {
 	if remote == "" {
 		remote = hostOf(t.dst)
 	}
+	defer boundMemory()()
 	var manifest []byte
 	err = c.retry(ctx, t.action+" of "+t.name, func() error {
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -220,19 +220,20 @@ func (o *openSource) GetBlob(ctx context.Context, info types.BlobInfo, cache typ
 	return o.inner[0].GetBlob(ctx, info, cache)
 }
 
-// Each layer that is compressed and sent takes some megabytes for the blocks
-// under way. Small ones go side by side, since what they cost is round trips;
-// of large ones few keep all processors busy.
+// A layer that is compressed and sent takes some 10 MiB for the blocks under
+// way. Small ones go side by side, since what they cost is round trips; a large
+// one alone keeps two processors busy, with reading and hashing, compressing,
+// and sending.
 const (
 	roomForLayers = 6 // as many as containers/image copies at once
-	largeLayer    = 4 << 20
+	largeLayer    = 256 << 10
 )
 
 // openLayer opens a layer of the store when there is room for it.
 func (o *openSource) openLayer(ctx context.Context, b storedBlob, info types.BlobInfo, cache types.BlobInfoCache) (io.ReadCloser, int64, error) {
 	room := int64(1)
 	if b.size < 0 || b.size >= largeLayer {
-		room = max(1, roomForLayers/int64(max(2, runtime.GOMAXPROCS(0))))
+		room = max(1, roomForLayers/int64(max(1, runtime.GOMAXPROCS(0)/2)))
 	}
 	if err := o.room.Acquire(ctx, room); err != nil {
 		return nil, 0, err
