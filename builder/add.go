@@ -122,6 +122,14 @@ func (c *Container) add(ctx context.Context, a Add, o layer.BeginOptions, fresh 
 		// A context's owners mean nothing, but an archive's are its content.
 		put.Owner, put.ArchiveOwners = &copier.Owner{}, true
 	}
+	if c.engine.opts.SingleID && w.Upper() != nil {
+		log, err := copier.OpenOwnerLog(w.Upper())
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		put.OwnerLog = log
+	}
 	if w.Upper() == nil {
 		return withRoot(w.Root(), func(root *copier.Root) error { return a.write(ctx, root, put) })
 	}

@@ -39,7 +39,7 @@ func (c *Container) runRemembering(ctx context.Context, driver isolation.Driver,
 	if lost == nil {
 		o := &isolation.Owners{Upper: c.working.Upper(), Below: c.working.LinkOwner, Remembers: true, Refused: func(err error) { lost = err }}
 		for _, v := range r.Mounts {
-			if v.Tree != nil && v.Own {
+			if v.Tree != nil && (v.Own || v.Noted) {
 				o.Trees = append(o.Trees, v.Tree)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/builder/runmount"
+	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func MountVolumes(list []isolation.Volume) []isolation.Volume {
 // openVolumes does what the options ask for that Run sees to itself; root is
 // the step's. What it returns is to be called when the step has ended, also
 // after an error.
-func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation.Options) (func() error, error) {
+func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation.Options, user isolation.Identity) (func() error, error) {
 	var closers []func() error
 	done := func() error {
 		var err error
@@ -72,7 +73,7 @@ func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation
 		if !slices.ContainsFunc(v.Options, volumeOption) {
 			continue
 		}
-		w := &volumeWork{c: c, v: &o.Volumes[i], options: v.Options, root: root, uid: int(o.UID), gid: int(o.GID)}
+		w := &volumeWork{c: c, v: &o.Volumes[i], options: v.Options, root: root, uid: int(user.UID), gid: int(user.GID)}
 		err := w.open(ctx)
 		closers = append(closers, w.closers...)
 		if err != nil {
@@ -153,7 +154,7 @@ func (w *volumeWork) open(ctx context.Context) error {
 		}
 	}
 	if has(VolumeChown) {
-		if err := runmount.Chown(dir, w.uid, w.gid, w.c.engine.opts.SingleID); err != nil {
+		if err := w.chown(dir); err != nil {
 			return fmt.Errorf("option U: %w", err)
 		}
 	}
@@ -164,6 +165,20 @@ func (w *volumeWork) open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// chown gives the volume to the step's user. Where one id is mapped it is
+// noted of files of ours; the host's are the one id's, whoever it is told to
+// be.
+func (w *volumeWork) chown(dir *os.File) error {
+	if !w.c.engine.opts.SingleID {
+		return runmount.Chown(dir, w.uid, w.gid)
+	}
+	owner := copier.Owner{}
+	if w.v.Tree != nil {
+		owner = copier.Owner{UID: w.uid, GID: w.gid}
+	}
+	return runmount.Remember(dir, owner)
 }
 
 // discarding makes a writable layer over a directory of the host's.

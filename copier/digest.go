@@ -333,7 +333,7 @@ func (w *digestWorker) item(j digestJob, it digestItem) error {
 	case unix.S_IFDIR:
 		return w.directory(j, it, name, &st)
 	}
-	o := w.object(&st)
+	o := w.object(j, it, name, &st)
 	if it.n.typ == unix.S_IFLNK {
 		link, err := at.Readlink(j.dir.fd, it.name)
 		if err != nil {
@@ -344,13 +344,14 @@ func (w *digestWorker) item(j digestJob, it digestItem) error {
 	return w.emit(j, it, o, &st, func(*body) error { return nil })
 }
 
-func (w *digestWorker) object(st *unix.Stat_t) object {
+func (w *digestWorker) object(j digestJob, it digestItem, name string, st *unix.Stat_t) object {
 	o := object{typ: st.Mode & unix.S_IFMT, mode: st.Mode & 0o7777}
 	if o.typ == unix.S_IFCHR || o.typ == unix.S_IFBLK {
 		o.rdev = st.Rdev
 	}
 	if w.d.o.KeepOwner {
-		o.owner = strconv.Itoa(int(st.Uid)) + ":" + strconv.Itoa(int(st.Gid))
+		owner := w.d.src.sel.root.owner(j.dir.fd, it.name, name, st)
+		o.owner = strconv.Itoa(owner.UID) + ":" + strconv.Itoa(owner.GID)
 	}
 	return o
 }
@@ -365,7 +366,7 @@ func (w *digestWorker) directory(j digestJob, it digestItem, name string, st *un
 	if b.xattrs, err = listXattrs(fd); err != nil {
 		return fail("digest", name, err)
 	}
-	w.d.out[it.index].Digest = w.object(st).digest(b)
+	w.d.out[it.index].Digest = w.object(j, it, name, st).digest(b)
 	return nil
 }
 
@@ -406,7 +407,7 @@ func (w *digestWorker) regular(j digestJob, it digestItem, name string, st *unix
 		if index != nil && len(c.xattrs) == 0 {
 			index.Remember(c.id, hexDigest(c.sum))
 		}
-		return w.emit(j, it, w.object(st), st, func(b *body) error {
+		return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error {
 			b.content, b.xattrs = c.sum, c.xattrs
 			return nil
 		})
@@ -416,7 +417,7 @@ func (w *digestWorker) regular(j digestJob, it digestItem, name string, st *unix
 			if sum, ok := parseDigest(dg); ok {
 				see(st)
 				it.n.plain = true
-				return w.emit(j, it, w.object(st), st, func(b *body) error { b.content = sum; return nil })
+				return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error { b.content = sum; return nil })
 			}
 		}
 	}
@@ -433,7 +434,7 @@ func (w *digestWorker) regular(j digestJob, it digestItem, name string, st *unix
 		return changed(name)
 	}
 	see(st)
-	return w.emit(j, it, w.object(st), st, func(b *body) error {
+	return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error {
 		if b.xattrs, err = listXattrs(fd); err != nil {
 			return fail("digest", name, err)
 		}

@@ -23,6 +23,9 @@ type Extract struct {
 	Mode              func(fs.FileMode) fs.FileMode
 	ModTime           *time.Time // of all members; nil keeps the archive's
 	IgnoreChownErrors bool
+	// OwnerLog and Upper are as in Put.
+	OwnerLog *OwnerLog
+	Upper    *Root
 	// Limits against bombs; zero is no limit. MaxBytes counts the content of
 	// all members, holes included.
 	MaxBytes   int64
@@ -309,4 +312,12 @@ func (x *extractor) finish() error {
 		}
 	}
 	return first
+}
+
+// notes is where owners of links are noted that are extracted below r.
+func (e *Extract) notes(r *Root) *linkNotes {
+	if e.Upper != nil {
+		r = e.Upper
+	}
+	return &linkNotes{e.OwnerLog, r}
 }

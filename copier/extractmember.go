@@ -294,7 +294,8 @@ func (x *extractor) link(hdr *tar.Header, dir int, base string) error {
 }
 
 func (x *extractor) special(hdr *tar.Header, dir int, base string, m memberMeta) error {
-	sp := special{owner: m.owner, mtime: m.mtime, ignoreChown: x.e.IgnoreChownErrors, mode: m.mode}
+	sp := special{owner: m.owner, mtime: m.mtime, ignoreChown: x.e.IgnoreChownErrors, mode: m.mode,
+		real: join(x.parentReal, base), notes: x.e.notes(x.root)}
 	switch hdr.Typeflag {
 	case tar.TypeSymlink:
 		if hdr.Linkname == "" {

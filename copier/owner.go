@@ -16,8 +16,9 @@ type Owner struct{ UID, GID int }
 // OwnerXattr holds the owner, as "UID:GID", that a file or directory has in
 // the image although its id cannot be given here: where a user namespace maps
 // one id, all is that id's on the disk. Layers are written with the remembered
-// owner. Nothing else reads it: steps see the owner on the disk. Symbolic
-// links and device nodes cannot have such attributes (xattr(7)).
+// owner, copies of the files get it (Root.RememberOwners), and RUN steps are
+// told it. Symbolic links and special files cannot have such attributes
+// (xattr(7)): OwnerLog has theirs.
 const OwnerXattr = "user.strata.owner"
 
 // ParseOwner reads the value of OwnerXattr.
@@ -67,12 +68,13 @@ func chown(fd int, st *unix.Stat_t, owner Owner, ignore bool) error {
 	return nil
 }
 
-// chownAt is chown for what cannot be opened.
-func chownAt(dir int, name string, owner Owner, ignore bool) error {
-	err := at.Retry(func() error {
+// chownAt is chown for what cannot be opened, and says whether the owner could
+// be given.
+func chownAt(dir int, name string, owner Owner, ignore bool) (given bool, err error) {
+	err = at.Retry(func() error {
 		return unix.Fchownat(dir, name, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW)
 	})
-	return chownError(err, owner, ignore)
+	return err == nil, chownError(err, owner, ignore)
 }
 
 func chownError(err error, owner Owner, ignore bool) error {

@@ -36,6 +36,10 @@ type Put struct {
 	// IgnoreChownErrors keeps going where an id cannot be given (a user
 	// namespace with a single id).
 	IgnoreChownErrors bool
+	// OwnerLog, with IgnoreChownErrors, is where owners of symbolic links and
+	// special files are noted that cannot be given: that of Upper, or of the root
+	// that is written to where Upper is nil. It may be nil.
+	OwnerLog *OwnerLog
 	// Hash computes the digests of files' contents while they are copied, so
 	// that Digests, called afterwards, reads no file again. A file that changes
 	// in between is then an error of Digests.
@@ -128,6 +132,15 @@ func newPutter(ctx context.Context, r *Root, p Put) *putter {
 	pt.uid, pt.gid = uint32(unix.Geteuid()), uint32(unix.Getegid())
 	pt.links.reset()
 	return pt
+}
+
+// notes is where owners of links are noted.
+func (pt *putter) notes() *linkNotes {
+	upper := pt.p.Upper
+	if upper == nil {
+		upper = pt.dst
+	}
+	return &linkNotes{pt.p.OwnerLog, upper}
 }
 
 // close puts directory times back and releases what is open.

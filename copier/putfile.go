@@ -70,7 +70,8 @@ func (w *putWorker) item(j putJob, it putItem) error {
 	}
 	sp := special{
 		mode: st.Mode&unix.S_IFMT | perm(st.Mode, w.pt.p.Mode), link: link, rdev: st.Rdev,
-		owner: w.pt.owner(&st), mtime: w.pt.mtime(st.Mtim), ignoreChown: w.pt.p.IgnoreChownErrors,
+		owner: w.pt.owner(j.src.fd, it.from, name, &st), mtime: w.pt.mtime(st.Mtim),
+		ignoreChown: w.pt.p.IgnoreChownErrors, real: join(j.dst.path, it.to), notes: w.pt.notes(),
 	}
 	if err := sp.make(j.dst.fd, it.to); err != nil {
 		return fail("copy "+show(name)+" to", join(j.dst.path, it.to), err)
@@ -114,7 +115,7 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 		return err
 	}
 	mtime := w.pt.mtime(st.Mtim)
-	m := fileMeta{owner: w.pt.owner(&st), mode: mode, mtime: &mtime, xattrs: attrs}
+	m := fileMeta{owner: w.pt.owner(j.src.fd, it.from, name, &st), mode: mode, mtime: &mtime, xattrs: attrs}
 	if err := w.pt.finishFile(dst, j.dst, m); err != nil {
 		return fail("set the metadata of", join(j.dst.path, it.to), err)
 	}

@@ -279,7 +279,7 @@ func (pt *putter) dirMeta(from int, d *destDir, takeSource bool) (*dirMeta, erro
 	if err != nil {
 		return nil, err
 	}
-	return &dirMeta{owner: pt.owner(&st), mode: perm(st.Mode, pt.p.Mode), mtime: pt.mtime(st.Mtim), xattrs: attrs}, nil
+	return &dirMeta{owner: pt.owner(from, ".", ".", &st), mode: perm(st.Mode, pt.p.Mode), mtime: pt.mtime(st.Mtim), xattrs: attrs}, nil
 }
 
 // mtime is the time that a copy of an object of this time gets.
@@ -290,10 +290,11 @@ func (pt *putter) mtime(own unix.Timespec) unix.Timespec {
 	return own
 }
 
-// owner is who a copy of the object with state st belongs to.
-func (pt *putter) owner(st *unix.Stat_t) Owner {
+// owner is who a copy of the object of state st belongs to: name in dir, real
+// below the source's root.
+func (pt *putter) owner(dir int, name, real string, st *unix.Stat_t) Owner {
 	if pt.p.Owner != nil {
 		return *pt.p.Owner
 	}
-	return Owner{int(st.Uid), int(st.Gid)}
+	return pt.src.sel.root.owner(dir, name, real, st)
 }

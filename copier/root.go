@@ -19,6 +19,8 @@ type Root struct {
 	dir *os.File
 	// walk resolves without openat2(2); tests run both ways.
 	walk bool
+	// links is set where owners are remembered; see RememberOwners.
+	links func(name string) (Owner, bool)
 }
 
 // OpenRoot opens the directory at path, which is trusted, as a Root.

@@ -16,6 +16,8 @@ type special struct {
 	owner       Owner
 	mtime       unix.Timespec
 	ignoreChown bool
+	real        string // its path below the root, for notes
+	notes       *linkNotes
 }
 
 // make makes it as name in dir, in place of whatever is there but a directory.
@@ -43,7 +45,11 @@ func (s special) make(dir int, name string) error {
 		return err
 	}
 	if int(st.Uid) != s.owner.UID || int(st.Gid) != s.owner.GID {
-		if err := chownAt(dir, name, s.owner, s.ignoreChown); err != nil {
+		given, err := chownAt(dir, name, s.owner, s.ignoreChown)
+		if err == nil && !given {
+			err = s.notes.note(s.real, s.owner)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -52,7 +52,7 @@ func (pt *putter) unpack(dir int, base string, src *source, dest destination) (b
 }
 
 func (pt *putter) extract(dest string) Extract {
-	e := Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, ModTime: pt.p.ModTime, IgnoreChownErrors: pt.p.IgnoreChownErrors, DeviceRefused: pt.p.DeviceRefused}
+	e := Extract{Dest: dest, Owner: pt.p.Owner, Mode: pt.p.Mode, ModTime: pt.p.ModTime, IgnoreChownErrors: pt.p.IgnoreChownErrors, OwnerLog: pt.p.OwnerLog, Upper: pt.p.Upper, DeviceRefused: pt.p.DeviceRefused}
 	if pt.p.ArchiveOwners {
 		e.Owner = nil
 	}

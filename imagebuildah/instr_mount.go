@@ -218,8 +218,8 @@ func (m *runMount) ownOptions(list []string) []string {
 
 // attr is the mode and owner that the options give, of what is made for the
 // step.
-func (m *runMount) attr(mode uint64) runmount.FileAttr {
-	a := runmount.FileAttr{Mode: uint32(mode)}
+func (o *mountOpener) attr(m *runMount, mode uint64) runmount.FileAttr {
+	a := runmount.FileAttr{Mode: uint32(mode), SingleID: o.s.b.engine.SingleID()}
 	if m.Mode != nil {
 		a.Mode = uint32(*m.Mode)
 	}

@@ -64,12 +64,17 @@ func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 }
 
 func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
-	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: m.own(), Options: append(options, m.mountOptions()...)})
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: m.own(), Noted: m.noted(), Options: append(options, m.mountOptions()...)})
 }
 
 // own reports that what is shown is the builder's, which may be written to.
 func (m *runMount) own() bool {
 	return !m.ReadOnly || m.Type == instructions.MountTypeTmpfs || m.Type == instructions.MountTypeBind && m.Chown
+}
+
+// noted reports that what is shown may have owners that are remembered.
+func (m *runMount) noted() bool {
+	return m.Type == instructions.MountTypeSecret || m.origin != nil && m.origin.top != nil
 }
 
 // mountOptions are those of buildah's options that the builder sees to. nodev
@@ -307,7 +312,7 @@ var sharings = map[instructions.ShareMode]runmount.Sharing{
 // cache translates a cache mount. With from=, a new directory begins with the
 // source's content.
 func (o *mountOpener) cache(ctx context.Context, m *runMount) (runmount.Cache, error) {
-	c := runmount.Cache{ID: m.CacheID, Sharing: sharings[m.CacheSharing], Source: m.Source, Attr: m.attr(0o755)}
+	c := runmount.Cache{ID: m.CacheID, Sharing: sharings[m.CacheSharing], Source: m.Source, Attr: o.attr(m, 0o755)}
 	if m.origin == nil {
 		o.s.fromElsewhere(&c)
 		return c, nil

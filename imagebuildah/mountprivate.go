@@ -65,7 +65,7 @@ func (o *mountOpener) secret(m *runMount) error {
 	if m.Target == "" {
 		return nil
 	}
-	tree, err := runmount.Secret(value, m.attr(0o400))
+	tree, err := runmount.Secret(value, o.attr(m, 0o400))
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (o *mountOpener) ssh(ctx context.Context, m *runMount) error {
 	if err != nil {
 		return err
 	}
-	socket, err := a.Listen(scratch, o.s.b.mountName(), m.attr(0o600))
+	socket, err := a.Listen(scratch, o.s.b.mountName(), o.attr(m, 0o600))
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,9 @@ func (s *stage) viewOpener(o *origin) func(context.Context) (*copier.Root, error
 		if root, err = copier.NewRoot(view.Root()); err != nil {
 			return nil, err
 		}
+		if s.b.engine.SingleID() {
+			root.RememberOwners(view.LinkOwner)
+		}
 		o.closers = append(o.closers, root.Close)
 		return root, nil
 	}

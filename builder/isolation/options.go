@@ -86,6 +86,9 @@ type Volume struct {
 	// Own says that the files of Tree are the builder's own: owners of them are
 	// remembered where they cannot be given.
 	Own bool
+	// Noted says that owners may be remembered of files of Tree, which steps see
+	// then: those of images, and what was made for the step.
+	Noted bool
 	// Options are ro, rw, nosuid, suid, nodev, dev, noexec, exec, bind, rbind
 	// and the propagation modes. Device nodes do not work unless dev is given.
 	// bind leaves out what is mounted below Source. Whatever the propagation,

@@ -153,7 +153,24 @@ func (w *Working) LinkOwner(name string) (copier.Owner, bool) {
 	if w.linked {
 		return copier.Owner{}, false
 	}
-	for _, dir := range w.space.lowers(w.parent) {
+	return w.space.linkOwner(w.parent, name)
+}
+
+// LinkOwner is Working.LinkOwner of what the view's root shows.
+func (v *View) LinkOwner(name string) (copier.Owner, bool) {
+	dirs := v.space.lowers(v.top)
+	if v.kept != nil && v.kept.upper != nil {
+		dirs = append([]*os.File{v.kept.upper}, dirs...)
+	}
+	return v.space.linkOwnerIn(dirs, name)
+}
+
+func (s *Space) linkOwner(top *Layer, name string) (copier.Owner, bool) {
+	return s.linkOwnerIn(s.lowers(top), name)
+}
+
+func (s *Space) linkOwnerIn(dirs []*os.File, name string) (copier.Owner, bool) {
+	for _, dir := range dirs {
 		fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
@@ -165,7 +182,7 @@ func (w *Working) LinkOwner(name string) (copier.Owner, bool) {
 			break
 		}
 		defer unix.Close(fd)
-		log, err := w.space.lowerLogs.of(dir)
+		log, err := s.lowerLogs.of(dir)
 		if err != nil || log.Empty() {
 			break
 		}

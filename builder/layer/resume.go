@@ -184,7 +184,7 @@ func (s *Space) ViewOn(ctx context.Context, parent *Layer, id string) (*View, er
 	if err != nil {
 		return nil, err
 	}
-	v := &View{space: s, kept: k}
+	v := &View{space: s, top: parent, kept: k}
 	switch {
 	case k.special:
 		if _, err = s.st.Raw().Mount(id, ""); err != nil {

@@ -10,6 +10,7 @@ import (
 // View is a readable root of a chain.
 type View struct {
 	space   *Space
+	top     *Layer
 	root    *os.File
 	managed *managed // what is mounted by way of the store, if so
 	kept    *kept    // the container's layer that ViewOn shows
@@ -25,7 +26,7 @@ func (s *Space) View(ctx context.Context, l *Layer) (*View, error) {
 	if err := s.pin(ctx, l); err != nil {
 		return nil, err
 	}
-	v := &View{space: s}
+	v := &View{space: s, top: l}
 	var err error
 	if s.viaStorage(l) {
 		err = s.viewManaged(ctx, l, v)

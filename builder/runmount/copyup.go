@@ -22,6 +22,9 @@ func CopyUp(ctx context.Context, root *os.File, unsafePath string, to *os.File, 
 		return err
 	}
 	defer from.Close()
+	if ignoreChown {
+		from.RememberOwners(nil)
+	}
 	info, err := from.Stat(unsafePath, true)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -68,7 +71,8 @@ func likeDir(from *copier.Root, unsafePath string, to *os.File, keepMode, ignore
 	}
 	a := FileAttr{Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid)}
 	if ignoreChown {
-		a.UID, a.GID = 0, 0
+		noted, _ := copier.Noted(int(dir.Fd()))
+		a.UID, a.GID, a.SingleID = noted.UID, noted.GID, true
 	}
 	if err := a.apply(int(to.Fd()), "."); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/stratabuild/strata/copier"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,15 +50,41 @@ func newTmpfs(attr int, options [][2]string, noswap bool) (*os.File, error) {
 type FileAttr struct {
 	Mode     uint32 // permission, setuid, setgid and sticky bits
 	UID, GID int
+	// SingleID has the owner remembered (copier.OwnerXattr), since only one id is
+	// mapped.
+	SingleID bool
 }
 
 func (a FileAttr) apply(at int, name string) error {
-	if a.UID != 0 || a.GID != 0 {
+	if (a.UID != 0 || a.GID != 0) && a.SingleID {
+		if err := a.remember(at, name); err != nil {
+			return err
+		}
+	} else if a.UID != 0 || a.GID != 0 {
 		if err := unix.Fchownat(at, name, a.UID, a.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("give it to %d:%d: %w", a.UID, a.GID, err)
 		}
 	}
 	return unix.Fchmodat(at, name, a.Mode&0o7777, 0) // after chown, which clears bits
+}
+
+func (a FileAttr) remember(at int, name string) error {
+	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		return nil // a socket is the one id's, who can use it
+	}
+	if err := copier.Note(fd, copier.Owner{UID: a.UID, GID: a.GID}); err != nil {
+		return fmt.Errorf("note that it is %d:%d's: %w", a.UID, a.GID, err)
+	}
+	return nil
 }
 
 // Secret makes a tree that is one file with the content. It lies in memory

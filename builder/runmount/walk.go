@@ -14,16 +14,9 @@ import (
 )
 
 // Chown gives f, and all below it on any mount, to a user. Symbolic links are
-// changed themselves; nothing is followed. With singleID, where steps are told
-// the owners that are remembered (copier.OwnerXattr), those are forgotten: only
-// the one id can be the user, and it has the file.
-func Chown(f *os.File, uid, gid int, singleID bool) error {
+// changed themselves; nothing is followed.
+func Chown(f *os.File, uid, gid int) error {
 	return eachBelow(f, func(fd int, st *unix.Stat_t) error {
-		if singleID {
-			if err := forgetOwner(fd, st); err != nil {
-				return err
-			}
-		}
 		if int(st.Uid) == uid && int(st.Gid) == gid {
 			return nil
 		}
@@ -31,17 +24,16 @@ func Chown(f *os.File, uid, gid int, singleID bool) error {
 	})
 }
 
-// forgetOwner looks first, since removing what is not there would copy the
-// file into an overlay's upper directory.
-func forgetOwner(fd int, st *unix.Stat_t) error {
-	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
-		return nil // cannot have such attributes
-	}
-	name := "/proc/self/fd/" + strconv.Itoa(fd)
-	if _, err := unix.Getxattr(name, copier.OwnerXattr, nil); err != nil {
-		return nil
-	}
-	return unix.Removexattr(name, copier.OwnerXattr)
+// Remember is Chown where one id is mapped and f is the builder's own: the
+// owners are remembered (copier.OwnerXattr), and are all 0:0 with a user of
+// root's. Symbolic links and special files stay the one id's.
+func Remember(f *os.File, owner copier.Owner) error {
+	return eachBelow(f, func(fd int, st *unix.Stat_t) error {
+		if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+			return nil
+		}
+		return copier.Note(fd, owner)
+	})
 }
 
 const selinuxXattr = "security.selinux"

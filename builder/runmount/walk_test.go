@@ -51,7 +51,7 @@ func TestChown(t *testing.T) {
 	}
 	t.Parallel()
 	dir, outside := tree(t)
-	if err := Chown(openPath(t, dir), 12, 34, false); err != nil {
+	if err := Chown(openPath(t, dir), 12, 34); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{".", "f", "a", "a/b", "a/b/g", "l", "a/d", "a/dangling", "fifo"} {
@@ -73,7 +73,7 @@ func TestChownOfDeepTrees(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(top, strings.Repeat("d/", maxDepth+5)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Chown(openPath(t, top), os.Getuid(), os.Getgid(), false); err == nil || !strings.Contains(err.Error(), "directories lie in each other") {
+	if err := Chown(openPath(t, top), os.Getuid(), os.Getgid()); err == nil || !strings.Contains(err.Error(), "directories lie in each other") {
 		t.Error(err)
 	}
 }
@@ -116,29 +116,34 @@ func TestRelabel(t *testing.T) {
 	}
 }
 
-// TestChownForgets: with one id, what is remembered of a file's owner goes.
-func TestChownForgets(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "f")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("gone", filepath.Join(dir, "l")); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range []string{dir, file} {
+// TestRemember: with one id, the owners of files and directories are noted,
+// and forgotten for root; links are not followed.
+func TestRemember(t *testing.T) {
+	t.Parallel()
+	dir, outside := tree(t)
+	noted := []string{dir, filepath.Join(dir, "f"), filepath.Join(dir, "a/b/g")}
+	for _, f := range noted {
 		if err := unix.Setxattr(f, copier.OwnerXattr, []byte("7:8"), 0); err != nil {
 			t.Skip("no attributes of users here: ", err)
 		}
 	}
-	for _, singleID := range []bool{false, true} {
-		if err := Chown(openPath(t, dir), os.Getuid(), os.Getgid(), singleID); err != nil {
+	for _, owner := range []copier.Owner{{UID: 12, GID: 34}, {}} {
+		if err := Remember(openPath(t, dir), owner); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []string{dir, file} {
-			if _, err := unix.Getxattr(f, copier.OwnerXattr, nil); (err != nil) != singleID {
-				t.Errorf("%s with single id %v: %v", f, singleID, err)
+		for _, f := range noted {
+			fd, err := unix.Open(f, unix.O_PATH|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, ok := copier.Noted(fd)
+			unix.Close(fd)
+			if got != owner || ok != (owner != copier.Owner{}) {
+				t.Errorf("%s: %v, %t; want %v", f, got, ok, owner)
 			}
 		}
+	}
+	if _, err := unix.Getxattr(outside, copier.OwnerXattr, nil); err == nil {
+		t.Error("a link was followed")
 	}
 }
