@@ -67,10 +67,11 @@ type Run struct {
 	Stdout, Stderr *os.File
 	// Terminal asks for a pseudo terminal as the process's standard three;
 	// Console then gets its master side, as isolation.Step.Console does.
-	Terminal    bool
-	Console     func(master *os.File)
-	Step        *define.Step
-	Confinement Confinement
+	Terminal     bool
+	TerminalSize isolation.TerminalSize // isolation.Options'
+	Console      func(master *os.File)
+	Step         *define.Step
+	Confinement  Confinement
 }
 
 // Run runs a process on the container's root; its changes stay open. A
@@ -163,7 +164,7 @@ func (c *Container) openForRun(ctx context.Context) (*layer.Working, error) {
 func (c *Container) isolationOptions(r Run) isolation.Options {
 	f := r.Confinement
 	o := isolation.Options{
-		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal,
+		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal, TerminalSize: r.TerminalSize,
 		Hostname: f.Hostname, NoHosts: f.NoHosts, NoHostname: f.NoHostname,
 		Devices: f.Devices, Namespaces: f.Namespaces, Security: f.Security, Limits: f.Limits,
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,

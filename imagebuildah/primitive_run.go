@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/stratabuild/strata/builder"
+	"github.com/stratabuild/strata/builder/isolation"
 	"github.com/stratabuild/strata/define"
 	"github.com/stratabuild/strata/imagebuildah/containerfile"
 )
@@ -33,10 +34,11 @@ type CommandOptions struct {
 	ContextDir string
 	Secrets    []Secret
 	SSH        []SSH
-	// Stdin, Stdout, Stderr, Terminal and Console are builder.Run's. A cached
+	// Stdin, Stdout, Stderr, Terminal, its size and Console are builder.Run's. A cached
 	// run has no Stdin and no Terminal, which no key could tell.
 	Stdin, Stdout, Stderr *os.File
 	Terminal              bool
+	TerminalSize          isolation.TerminalSize
 	Console               func(master *os.File)
 }
 
@@ -114,7 +116,7 @@ func (o *CommandOptions) hostMounts(list []containerfile.Mount) error {
 func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts []containerfile.Mount) (*Ran, error) {
 	s := p.s
 	r := &runPlan{args: o.Args, scope: o.Env, env: o.Env, user: o.User, dir: o.Dir, confinement: o.Confinement,
-		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal, Console: o.Console}}
+		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal, TerminalSize: o.TerminalSize, Console: o.Console}}
 	var err error
 	if r.mounts, err = s.planMounts(ctx, mounts); err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ type Options struct {
 	KeepGroups bool
 	// Terminal asks for a pty as the step's standard three (run -t).
 	Terminal bool
+	// TerminalSize is the pty's when the program starts; Step.Console can
+	// change it. Without one it is the pty's own, 0 by 0.
+	TerminalSize TerminalSize
 
 	Network NetworkMode // "" is host
 	// NetworkNamespace is joined when Network is NetworkJoined. It stays the
@@ -147,3 +150,8 @@ type Limits = cgroup.Limits
 
 // Joined are namespaces given by descriptor; see Spec.Joined.
 type Joined map[specs.LinuxNamespaceType]*os.File
+
+// TerminalSize is a terminal's size in characters.
+type TerminalSize struct {
+	Rows, Columns uint16
+}

@@ -125,8 +125,13 @@ func process(o Options, caps []string) (*specs.Process, error) {
 	if o.UID == 0 {
 		set.Effective, set.Permitted = caps, caps
 	}
+	var size *specs.Box
+	if o.TerminalSize != (TerminalSize{}) {
+		size = &specs.Box{Height: uint(o.TerminalSize.Rows), Width: uint(o.TerminalSize.Columns)}
+	}
 	return &specs.Process{
 		Terminal:        o.Terminal,
+		ConsoleSize:     size,
 		User:            specs.User{UID: o.UID, GID: o.GID, AdditionalGids: groups},
 		Args:            o.Args,
 		Env:             env,

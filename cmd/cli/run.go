@@ -176,7 +176,8 @@ func (f *runCommandFlags) execute(a *app, cmd *cobra.Command, args []string) err
 	defer cancel(nil)
 	if o.Terminal {
 		o.Env = f.terminalType(a, c, o.Env)
-		o.Console = (&userTerminal{a.std.In, a.std.Out, func(s syscall.Signal) { cancel(&Interrupted{s}) }}).console
+		user := &userTerminal{a.std.In, a.std.Out, func(s syscall.Signal) { cancel(&Interrupted{s}) }}
+		o.TerminalSize, o.Console = user.size(), user.console
 	}
 	_, err = imagebuildah.Run(ctx, c, *o)
 	return f.step.keep(cmd.Context(), c, f.success(err))

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/stratabuild/strata/builder/isolation"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -41,19 +42,31 @@ func (t *userTerminal) console(master *os.File) {
 	_, _ = io.Copy(t.out, struct{ io.Reader }{master})
 }
 
-// followSize gives the command's terminal the size of the user's, now and
-// whenever it changes, until the function that it returns is called.
-func (t *userTerminal) followSize(master *os.File) (stop func()) {
+// size is that of the user's terminal; nothing where there is none.
+func (t *userTerminal) size() isolation.TerminalSize {
 	from := t.in
 	if !isTerminal(from) {
 		from = t.out
 	}
+	size, err := unix.IoctlGetWinsize(int(from.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return isolation.TerminalSize{}
+	}
+	return isolation.TerminalSize{Rows: size.Row, Columns: size.Col}
+}
+
+// followSize gives the command's terminal the size of the user's whenever it
+// changes, until the function that it returns is called. What changed before
+// it was called is noticed, too.
+func (t *userTerminal) followSize(master *os.File) (stop func()) {
 	set := func() {
-		size, err := unix.IoctlGetWinsize(int(from.Fd()), unix.TIOCGWINSZ)
-		if err != nil {
+		size := t.size()
+		if size == (isolation.TerminalSize{}) {
 			return
 		}
-		control(master, func(fd int) { _ = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
+		control(master, func(fd int) {
+			_ = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Columns})
+		})
 	}
 	changed := make(chan os.Signal, 1)
 	signal.Notify(changed, unix.SIGWINCH)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,7 +56,12 @@ func receive(socket *os.File) *os.File {
 // takeTerminal makes a pty from ptmx, gives its master away and makes the
 // slave the standard streams and the controlling terminal. The caller leads a
 // session.
-func takeTerminal(ptmx int, uid uint32) error {
+func takeTerminal(ptmx int, uid uint32, size *specs.Box) error {
+	if size != nil {
+		if err := unix.IoctlSetWinsize(ptmx, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}); err != nil {
+			return fmt.Errorf("size of the pty: %w", err)
+		}
+	}
 	if err := unix.IoctlSetPointerInt(ptmx, unix.TIOCSPTLCK, 0); err != nil {
 		return fmt.Errorf("unlock the pty: %w", err)
 	}

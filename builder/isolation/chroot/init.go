@@ -56,7 +56,7 @@ func becomeStep(j *job) *report {
 		return failed("", err)
 	}
 	if j.Terminal {
-		err = takeTerminal(ptmx, p.User.UID)
+		err = takeTerminal(ptmx, p.User.UID, p.ConsoleSize)
 	} else {
 		err = ownStreams(p.User.UID)
 	}

@@ -54,6 +54,9 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("step's root: %w", err)
 	}
+	if err := isolation.Executable(root); err != nil {
+		return nil, fmt.Errorf("embedded isolation: %w", err)
+	}
 	process := s.Spec.Process
 	c := &early.Config{
 		Hostname: s.Spec.Hostname,
@@ -121,6 +124,9 @@ func unsupported(s *isolation.Spec) string {
 func (p *plan) stdio(c *early.Config, s *isolation.Step, filler int) {
 	if s.Spec.Terminal {
 		c.Flags |= early.Terminal
+		if size := s.Spec.Process.ConsoleSize; size != nil {
+			c.Rows, c.Columns = uint32(size.Height), uint32(size.Width)
+		}
 		p.fds = append(p.fds, filler, filler, filler)
 		return
 	}

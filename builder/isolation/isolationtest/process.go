@@ -164,8 +164,8 @@ var processCases = []testCase{
 
 // terminal runs a step on a pty.
 func (e *env) terminal() {
-	o := e.options("tty; test -t 0 && test -t 1 && test -t 2 && echo three; stty size; echo x >/dev/tty; read a; echo got $a")
-	o.Terminal = true
+	o := e.options("tty; test -t 0 && test -t 1 && test -t 2 && echo three; stty size; echo x >/dev/tty; read a; echo got $a; stty size")
+	o.Terminal, o.TerminalSize = true, isolation.TerminalSize{Rows: 33, Columns: 77}
 	spec, err := isolation.NewSpec(o)
 	if err != nil {
 		e.Fatal(err)
@@ -174,7 +174,7 @@ func (e *env) terminal() {
 	out := make(chan string, 1)
 	err = e.d.Run(e.Context(), &isolation.Step{Spec: spec, Root: root, Console: func(m *os.File) {
 		defer m.Close()
-		setSize(e, m, 33, 77)
+		setSize(e, m, 34, 78)
 		if _, err := m.WriteString("line\n"); err != nil {
 			e.Error(err)
 		}
@@ -185,7 +185,10 @@ func (e *env) terminal() {
 	}
 	select {
 	case got := <-out:
-		e.contains(got, "/dev/pts/0", "three", "33 77", "x\r\n", "got line")
+		e.contains(got, "/dev/pts/0", "three", "x\r\n", "got line", "34 78")
+		if !strings.Contains(got, "33 77") && strings.Count(got, "34 78") != 2 {
+			e.Errorf("the program started without a size: %q", got)
+		}
 	default:
 		e.Error("Console was not called, or Run did not wait for it")
 	}

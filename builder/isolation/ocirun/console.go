@@ -13,8 +13,6 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"github.com/stratabuild/strata/builder/isolation"
 )
 
 // console is the socket by which crun hands over the master side of a step's
@@ -118,12 +116,16 @@ func (c *console) close() {
 // terminal, and the master side to use. The runtime carries everything, the
 // size included, on to the pty that it makes in the step; ours is a plain
 // pipe between them (raw). runc carries the size over only after the program
-// has started, so that the first one is returned for the bundle. The returned
-// function waits for use.
-func ownTerminal(cmd *exec.Cmd, use func(*os.File)) (*specs.Box, func(), error) {
+// has started, so that size is in the bundle, too. The returned function waits
+// for use.
+func ownTerminal(cmd *exec.Cmd, size *specs.Box, use func(*os.File)) (func(), error) {
 	master, slave, err := openPty()
 	if err != nil {
-		return nil, nil, fmt.Errorf("console: %w", err)
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	if size != nil {
+		// runc takes the bundle's place with it later.
+		_ = unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	// A session implies a group.
@@ -133,39 +135,11 @@ func ownTerminal(cmd *exec.Cmd, use func(*os.File)) (*specs.Box, func(), error) 
 		defer close(done)
 		use(master)
 	}()
-	return firstSize(slave), func() {
+	return func() {
 		// Ours is the last: now reading the master ends.
 		slave.Close()
 		<-done
 	}, nil
-}
-
-// callersSize is that of the terminal that the caller runs on, if any.
-func callersSize(s *isolation.Step) *specs.Box {
-	for _, f := range []*os.File{s.Stdin, os.Stdin} {
-		if f == nil {
-			continue
-		}
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Row != 0 && size.Col != 0 {
-			return &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
-		}
-	}
-	return nil
-}
-
-// firstSize waits a moment for the size that the master's user sets.
-func firstSize(tty *os.File) *specs.Box {
-	for range 20 {
-		size, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
-		if err != nil {
-			break
-		}
-		if size.Row != 0 && size.Col != 0 {
-			return &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return nil
 }
 
 // openPty makes a pty in raw mode.

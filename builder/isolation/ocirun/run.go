@@ -110,18 +110,15 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 			return err
 		}
 		con.serve(s.Console)
-		// crun does not wait for the size that Console sets.
-		c.Process.ConsoleSize = callersSize(s)
 		// Last: reading ends when the last process that has the terminal does.
 		defer con.close()
 		args = append(args, "--console-socket", consoleName)
 	default:
-		size, done, err := ownTerminal(cmd, s.Console)
+		done, err := ownTerminal(cmd, c.Process.ConsoleSize, s.Console)
 		if err != nil {
 			return err
 		}
 		defer done()
-		c.Process.ConsoleSize = size
 	}
 	if err := w.writeConfig(c); err != nil {
 		return err

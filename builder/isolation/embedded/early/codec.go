@@ -113,10 +113,12 @@ type Config struct {
 	Seccomp   []byte // struct sock_filter[], native endian; empty is none
 	// Asking is loaded in place of Seccomp, with a listener that the builder
 	// gets, where the kernel gives one; empty is none.
-	Asking    []byte
-	AppArmor  string // profile to change to on execve; "" is none
-	Cwd       string
-	Args, Env []string
+	Asking   []byte
+	AppArmor string // profile to change to on execve; "" is none
+	// Rows and Columns are the pty's size; 0 leaves it.
+	Rows, Columns uint32
+	Cwd           string
+	Args, Env     []string
 }
 
 // Join is a namespace to join.
@@ -212,6 +214,8 @@ func (c *Config) Encode() []byte {
 	w.bytes(c.Seccomp)
 	w.bytes(c.Asking)
 	w.str(c.AppArmor)
+	w.u32(c.Rows)
+	w.u32(c.Columns)
 	w.str(c.Cwd)
 	w.strs(c.Args)
 	w.strs(c.Env)
@@ -254,6 +258,7 @@ func Decode(b []byte) (c *Config, ok bool) {
 	c.Seccomp = r.bytes()
 	c.Asking = r.bytes()
 	c.AppArmor = r.str()
+	c.Rows, c.Columns = r.u32(), r.u32()
 	c.Cwd = r.str()
 	c.Args, c.Env = r.strs(), r.strs()
 	return c, !r.bad && len(r.b) == 0

@@ -8,7 +8,7 @@ import (
 
 func sample() *Config {
 	return &Config{
-		Flags: LoopbackUp | SetGroups, Devices: DevicesCover, Hostname: "h", AppArmor: "profile", Joins: []Join{{FD: 5, Type: 1 << 30}},
+		Flags: LoopbackUp | SetGroups, Devices: DevicesCover, Hostname: "h", AppArmor: "profile", Rows: 3, Columns: 4, Joins: []Join{{FD: 5, Type: 1 << 30}},
 		Mounts: []Mount{
 			{Kind: MountFS, Flags: TargetKernel, Target: "/proc", FSType: "proc", Options: []string{"a", "b=c"}, Attr: 7},
 			{Kind: MountTree, Target: "/v", Options: []string{}, FD: 4},

@@ -186,6 +186,10 @@ func (b *box) terminal() {
 	if e != 0 {
 		fail(e, "pty: open its other side")
 	}
+	if size := [4]uint16{uint16(b.c.Rows), uint16(b.c.Columns)}; size != [4]uint16{} {
+		// A pty takes any size.
+		call(syscall.SYS_IOCTL, uintptr(master), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))) // struct winsize
+	}
 	report(ReportPty, 0, "", master)
 	closeFD(master)
 	b.slave = slave
