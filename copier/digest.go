@@ -1,15 +1,12 @@
 package copier
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -17,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Index remembers digests of file contents by the identity that stat(2)
+// Index remembers the sha256 of file contents by the identity that stat(2)
 // gives, so that an unchanged file is not read again. Implementations decide
 // what they trust; nil remembers nothing. Only files without extended
 // attributes are remembered: a hit says that there are none. Both methods are
 // called from several goroutines at once.
 type Index interface {
-	Lookup(FileID) (digest.Digest, bool)
-	Remember(FileID, digest.Digest)
+	Lookup(FileID) (content [sha256.Size]byte, ok bool)
+	Remember(id FileID, content [sha256.Size]byte)
 }
 
 // FileID identifies one state of one file.
@@ -34,25 +31,15 @@ type FileID struct {
 	MTime, CTime int64 // nanoseconds since the epoch
 }
 
-// FileDigest is one named part of a cache key: a path as it will lie below
-// the destination, and a digest over its type, mode, owner (when kept), link
-// target, device number, hard links, extended attributes and content. Times
-// do not count. A directory source itself has the path "." and counts with its
-// type only, since its content is what is copied.
-type FileDigest struct {
-	Path   string
-	Digest digest.Digest
-}
-
 // DigestOptions says what counts and where contents may be known from.
 type DigestOptions struct {
 	KeepOwner bool
 	Index     Index
 }
 
-// workers is how many goroutines read or write files at once. The work is
-// bound by the kernel's file system code; two hide its latency without
-// fighting over directory locks.
+// workers is how many goroutines write files at once. The work is bound by the
+// kernel's file system code; two hide its latency without fighting over
+// directory locks.
 const workers = 2
 
 // batchSize is how many files of a directory go to a worker at once. Two workers
@@ -60,38 +47,56 @@ const workers = 2
 // apart in most trees, smaller ones share a single large directory better.
 const batchSize = 64
 
-// Digests returns one entry per object, sorted by path. Each file is read
-// once, or not at all if the index knows it. A Selection's methods are not to
-// be called at the same time.
-func (s *Selection) Digests(ctx context.Context, o DigestOptions) ([]FileDigest, error) {
+// Digests digests all objects. Each file is read once, or not at all if the
+// index knows it; what was digested by Select, with the same options, is not
+// looked at again. A Selection's methods are not to be called at the same time.
+func (s *Selection) Digests(ctx context.Context, o DigestOptions) (*Digests, error) {
+	if s.done == nil || s.done.o != o {
+		s.done = newDigester(o)
+		for i := range s.sources {
+			s.sources[i].digested = false
+		}
+	}
+	src := sourceReader{sel: s}
+	defer src.close()
+	scan := newScanner(ctx, &src)
+	scan.digest = s.done
+	s.done.attrs = s.attrs
 	total := 0
 	for i := range s.sources {
-		total += s.sources[i].node.count()
+		if err := s.digestSource(scan, i); err != nil {
+			return nil, err
+		}
+		total += s.sources[i].top.count()
 	}
-	d := &digester{
-		o: o, out: make([]FileDigest, total), inodes: map[inode]*body{},
-		pool: newPool[digestJob](ctx), src: sourceReader{sel: s},
-	}
-	d.pool.start(func() func(digestJob) error {
-		w := &digestWorker{d: d, hash: sha256.New(), buf: make([]byte, 256<<10)}
-		return w.job
-	})
-	err := d.walk(s)
-	d.src.close()
-	if err := d.pool.finish(err); err != nil {
-		return nil, err
-	}
-	d.hardLinks()
-	slices.SortStableFunc(d.out, func(a, b FileDigest) int { return strings.Compare(a.Path, b.Path) })
-	return d.out, nil
+	s.done.hardLinks(s.sources)
+	return &Digests{sources: s.sources, total: total}, nil
 }
 
-func (n *node) count() int {
-	c := 1
-	for i := range n.kids {
-		c += n.kids[i].count()
+func (s *Selection) digestSource(scan *scanner, i int) error {
+	src := &s.sources[i]
+	if src.digested {
+		return nil
 	}
-	return c
+	var err error
+	if sub := src.top.sub(0); sub != nil {
+		err = scan.run(scanJob{real: src.real, d: sub, source: i})
+		src.digested = err == nil
+		return err
+	}
+	dir, parent, base, err := scan.src.parent(src)
+	if err != nil {
+		return err
+	}
+	src.top.makeSums()
+	if err := scan.ctx.Err(); err != nil {
+		return context.Cause(scan.ctx)
+	}
+	w := &s.done.one
+	w.ctx, w.src = scan.ctx, scan.src
+	err = w.item(dir.fd, &scanJob{real: parent, d: src.top, source: i, name: base}, 0)
+	src.digested = err == nil
+	return err
 }
 
 type inode struct{ dev, ino uint64 }
@@ -105,162 +110,58 @@ type body struct {
 // linked is an object with other names, whose digest waits until it is known
 // which of them are selected too.
 type linked struct {
-	index  int // into out
-	source int
 	object object
 	body   *body
 }
 
+// digester is what one pass of Digests over a Selection shares.
 type digester struct {
-	o    DigestOptions
-	out  []FileDigest
-	next int
-	pool *pool[digestJob]
-	src  sourceReader
+	o     DigestOptions
+	attrs map[*node][]xattr // of what a Put has copied
+	one   digestWorker      // for single files
 
 	mu     sync.Mutex
 	inodes map[inode]*body
 	linked []linked
 }
 
-// digestJob is some files of one directory.
-type digestJob struct {
-	dir    *sharedFD
-	path   string // real path of dir, for messages
-	source int
-	items  []digestItem
-}
-
-type digestItem struct {
-	n     *node
-	name  string // in dir
-	index int
-}
-
-func (j digestJob) release() { j.dir.release() }
-
-// walk hands out all objects.
-func (d *digester) walk(s *Selection) error {
-	for i := range s.sources {
-		src := &s.sources[i]
-		if src.node.typ != unix.S_IFDIR {
-			dir, parent, base, err := d.src.parent(src)
-			if err != nil {
-				return err
-			}
-			item := digestItem{&src.node, base, d.take(src.node.name)}
-			if err := d.pool.send(digestJob{dir.retain(), parent, i, []digestItem{item}}); err != nil {
-				return err
-			}
-			continue
-		}
-		fd, err := d.src.open(src.real)
-		if err != nil {
-			return err
-		}
-		top := d.take(".")
-		d.out[top].Digest = object{typ: unix.S_IFDIR}.digest(nil)
-		if err := d.dir(fd, src.real, "", i, &src.node, 0); err != nil {
-			return err
-		}
-		if err := d.deep(i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *digester) take(path string) int {
-	d.out[d.next].Path = path
-	d.next++
-	return d.next - 1
-}
-
-// deep works through what dir put off.
-func (d *digester) deep(source int) error {
-	for {
-		p, ok := d.src.popDeep()
-		if !ok {
-			return nil
-		}
-		fd, err := d.src.open(p.real)
-		if err != nil {
-			return err
-		}
-		if err := d.dir(fd, p.real, p.rel, source, p.node, 0); err != nil {
-			return err
-		}
-	}
-}
-
-// dir hands out what is in the directory fd, which it takes over.
-func (d *digester) dir(fd int, real, rel string, source int, n *node, depth int) error {
-	dir := newSharedFD(fd)
-	defer dir.release()
-	var items []digestItem
-	flush := func() error {
-		if len(items) == 0 {
-			return nil
-		}
-		job := digestJob{dir.retain(), real, source, items}
-		items = nil
-		return d.pool.send(job)
-	}
-	for i := range n.kids {
-		k := &n.kids[i]
-		items = append(items, digestItem{k, k.name, d.take(join(rel, k.name))})
-		if len(items) == batchSize {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	for i := range n.kids {
-		k := &n.kids[i]
-		if k.typ != unix.S_IFDIR || len(k.kids) == 0 {
-			continue
-		}
-		childReal, childRel := join(real, k.name), join(rel, k.name)
-		if depth+1 >= maxDepth {
-			d.src.pushDeep(childReal, childRel, k)
-			continue
-		}
-		sub, err := openSourceDir(fd, k.name, childReal)
-		if err != nil {
-			return err
-		}
-		if err := d.dir(sub, childReal, childRel, source, k, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
+func newDigester(o DigestOptions) *digester {
+	d := &digester{o: o}
+	d.one.d = d
+	return d
 }
 
 // hardLinks finishes the objects that have several names. The first selected
 // one, by source and path, is the file; the others are links to it.
-func (d *digester) hardLinks() {
-	slices.SortFunc(d.linked, func(a, b linked) int {
-		return cmp.Or(cmp.Compare(a.source, b.source), strings.Compare(d.out[a.index].Path, d.out[b.index].Path))
-	})
-	first := map[*body]string{}
-	for _, l := range d.linked {
-		name := strconv.Itoa(l.source) + ":" + d.out[l.index].Path
-		if f, ok := first[l.body]; ok {
-			l.object.hardlink = f
-		} else {
-			first[l.body] = name
-		}
-		d.out[l.index].Digest = l.object.digest(l.body)
+func (d *digester) hardLinks(sources []source) {
+	if len(d.linked) == 0 {
+		return
 	}
+	first := map[*body]string{}
+	for i := range sources {
+		for c := sources[i].cursor(i); c.next(); {
+			if c.d == nil || c.d.nodes[c.i].flags&flagLinked == 0 {
+				continue
+			}
+			c.d.nodes[c.i].flags &^= flagLinked
+			sum := &c.d.sums[c.i]
+			l := &d.linked[binary.NativeEndian.Uint32(sum[:])]
+			if f, ok := first[l.body]; ok {
+				l.object.hardlink = f
+			} else {
+				first[l.body] = strconv.Itoa(i) + ":" + string(c.path)
+			}
+			*sum = l.object.digest(l.body)
+		}
+	}
+	d.linked, d.inodes = nil, nil
 }
 
 // object is what counts of an object besides its body.
 type object struct {
 	typ, mode uint32
-	owner     string // "uid:gid" when it counts
+	owned     bool // the owner counts
+	uid, gid  uint32
 	rdev      uint64
 	link      string
 	hardlink  string
@@ -268,7 +169,7 @@ type object struct {
 
 // digest encodes every field with its length, so that no two objects share an
 // encoding. The first field is the version of the encoding.
-func (o object) digest(b *body) digest.Digest {
+func (o *object) digest(b *body) [sha256.Size]byte {
 	buf := make([]byte, 0, 256)
 	field := func(s string) {
 		buf = binary.AppendUvarint(buf, uint64(len(s)))
@@ -277,7 +178,11 @@ func (o object) digest(b *body) digest.Digest {
 	field("strata file 1")
 	buf = binary.AppendUvarint(buf, uint64(o.typ))
 	buf = binary.AppendUvarint(buf, uint64(o.mode))
-	field(o.owner)
+	if o.owned {
+		field(strconv.FormatUint(uint64(o.uid), 10) + ":" + strconv.FormatUint(uint64(o.gid), 10))
+	} else {
+		field("")
+	}
 	buf = binary.AppendUvarint(buf, o.rdev)
 	field(o.link)
 	field(o.hardlink)
@@ -289,7 +194,7 @@ func (o object) digest(b *body) digest.Digest {
 		}
 		buf = append(buf, b.content[:]...)
 	}
-	return hexDigest(sha256.Sum256(buf))
+	return sha256.Sum256(buf)
 }
 
 func hexDigest(sum [sha256.Size]byte) digest.Digest {
@@ -301,84 +206,108 @@ func hexDigest(sum [sha256.Size]byte) digest.Digest {
 
 // digestWorker reads files, one after the other.
 type digestWorker struct {
+	ctx  context.Context
 	d    *digester
+	src  *sourceReader
 	hash hash.Hash
 	buf  []byte
+	body body        // of the object at hand
+	st   unix.Stat_t // of it
 }
 
-func (w *digestWorker) job(j digestJob) error {
-	for _, it := range j.items {
-		if err := w.item(j, it); err != nil {
-			return err
-		}
+// item digests the object i of j.d, which is in the open directory dir and no
+// directory itself.
+func (w *digestWorker) item(dir int, j *scanJob, i int) error {
+	n := &j.d.nodes[i]
+	it := digestItem{n: n, sum: &j.d.sums[i], dir: dir, job: j, name: j.name}
+	lstat := func(st *unix.Stat_t) error { return at.LstatIn(dir, j.d.names, n.off, st) }
+	if it.name == "" {
+		it.name = j.d.name(i)
+	} else {
+		lstat = func(st *unix.Stat_t) error { return at.Lstat(dir, it.name, st) }
 	}
-	return nil
-}
-
-func (w *digestWorker) item(j digestJob, it digestItem) error {
-	name := join(j.path, it.name)
-	var st unix.Stat_t
-	if it.n.typ == unix.S_IFREG && w.d.o.Index == nil && it.n.copied == nil {
-		return w.regular(j, it, name, nil)
+	st := &w.st // a variable of its own would be allocated for each file
+	if n.typ == unix.S_IFREG>>12 && w.d.o.Index == nil && n.flags&flagCopied == 0 {
+		return w.regular(it, nil)
 	}
-	if err := at.Lstat(j.dir.fd, it.name, &st); err != nil {
-		return fail("stat", name, err)
+	if err := lstat(st); err != nil {
+		return fail("stat", it.path(), err)
 	}
-	if st.Mode&unix.S_IFMT != it.n.typ {
-		return changed(name)
+	if st.Mode&unix.S_IFMT != n.mode() {
+		return changed(it.path())
 	}
-	switch it.n.typ {
-	case unix.S_IFREG:
-		return w.regular(j, it, name, &st)
-	case unix.S_IFDIR:
-		return w.directory(j, it, name, &st)
+	if n.typ == unix.S_IFREG>>12 {
+		return w.regular(it, st)
 	}
-	o := w.object(j, it, name, &st)
-	if it.n.typ == unix.S_IFLNK {
-		link, err := at.Readlink(j.dir.fd, it.name)
+	o := w.of(it, st)
+	if n.typ == unix.S_IFLNK>>12 {
+		link, err := at.Readlink(dir, it.name)
 		if err != nil {
-			return fail("read link", name, err)
+			return fail("read link", it.path(), err)
 		}
 		o.link, o.mode = link, 0
 	}
-	return w.emit(j, it, o, &st, func(*body) error { return nil })
+	return w.emit(it, o, st, func(*body) error { return nil })
 }
 
-func (w *digestWorker) object(j digestJob, it digestItem, name string, st *unix.Stat_t) object {
+// digestItem is the object that a worker digests.
+type digestItem struct {
+	n    *node
+	sum  *[sha256.Size]byte
+	dir  int
+	name string // in dir
+	job  *scanJob
+}
+
+func (it *digestItem) path() string { return join(it.job.real, it.name) }
+
+// object is what the state st tells; dir, name and real lead to it.
+func (w *digestWorker) object(dir int, name, real string, st *unix.Stat_t) object {
 	o := object{typ: st.Mode & unix.S_IFMT, mode: st.Mode & 0o7777}
 	if o.typ == unix.S_IFCHR || o.typ == unix.S_IFBLK {
 		o.rdev = st.Rdev
 	}
 	if w.d.o.KeepOwner {
-		owner := w.d.src.sel.root.owner(j.dir.fd, it.name, name, st)
-		o.owner = strconv.Itoa(owner.UID) + ":" + strconv.Itoa(owner.GID)
+		owner := w.src.sel.root.owner(dir, name, real, st)
+		o.owned, o.uid, o.gid = true, uint32(owner.UID), uint32(owner.GID)
 	}
 	return o
 }
 
-func (w *digestWorker) directory(j digestJob, it digestItem, name string, st *unix.Stat_t) error {
-	fd, err := openSourceDir(j.dir.fd, it.name, name)
-	if err != nil {
-		return err
+func (w *digestWorker) of(it digestItem, st *unix.Stat_t) object {
+	real := ""
+	if w.d.o.KeepOwner {
+		real = it.path()
 	}
-	defer at.Close(fd)
+	return w.object(it.dir, it.name, real, st)
+}
+
+// directory digests the open directory of the job, below a source.
+func (w *digestWorker) directory(fd int, j scanJob) error {
+	var st unix.Stat_t
+	if err := at.Stat(fd, &st); err != nil {
+		return fail("stat", j.real, err)
+	}
+	var err error
 	b := &body{}
 	if b.xattrs, err = listXattrs(fd); err != nil {
-		return fail("digest", name, err)
+		return fail("digest", j.real, err)
 	}
-	w.d.out[it.index].Digest = w.object(j, it, name, st).digest(b)
+	o := w.object(fd, ".", j.real, &st)
+	j.up.sums[j.at] = o.digest(b)
 	return nil
 }
 
 // emit records an object, whose body is read by read unless another name of
 // the same inode has led to it before.
-func (w *digestWorker) emit(j digestJob, it digestItem, o object, st *unix.Stat_t, read func(*body) error) error {
+func (w *digestWorker) emit(it digestItem, o object, st *unix.Stat_t, read func(*body) error) error {
 	if st.Nlink <= 1 {
-		var b body
-		if err := read(&b); err != nil {
+		w.body = body{}
+		if err := read(&w.body); err != nil {
 			return err
 		}
-		w.d.out[it.index].Digest = o.digest(&b)
+		*it.sum = o.digest(&w.body)
+		it.n.flags = it.n.flags&^flagLinked | flagDigested
 		return nil
 	}
 	d, id := w.d, inode{st.Dev, st.Ino}
@@ -386,88 +315,112 @@ func (w *digestWorker) emit(j digestJob, it digestItem, o object, st *unix.Stat_
 	b, known := d.inodes[id]
 	if !known {
 		b = new(body)
+		if d.inodes == nil {
+			d.inodes = map[inode]*body{}
+		}
 		d.inodes[id] = b
 	}
-	d.linked = append(d.linked, linked{it.index, j.source, o, b})
+	place := uint32(len(d.linked))
+	d.linked = append(d.linked, linked{o, b})
 	d.mu.Unlock()
-	if known {
-		return nil
+	if !known {
+		if err := read(b); err != nil {
+			return err
+		}
 	}
-	return read(b)
+	it.n.flags |= flagLinked | flagDigested
+	binary.NativeEndian.PutUint32(it.sum[:], place)
+	return nil
 }
 
 // regular digests a regular file; st is its state if that is known already.
-func (w *digestWorker) regular(j digestJob, it digestItem, name string, st *unix.Stat_t) error {
-	see := func(st *unix.Stat_t) { it.n.size, it.n.mtime, it.n.known = st.Size, st.Mtim, true }
+func (w *digestWorker) regular(it digestItem, st *unix.Stat_t) error {
+	if it.n.flags&flagCopied != 0 {
+		return w.copied(it, st)
+	}
+	see := func(st *unix.Stat_t) { it.n.seen, it.n.flags = knownState(st), it.n.flags&^flagPlain|flagKnown }
 	index := w.d.o.Index
-	if c := it.n.copied; c != nil {
-		if c.id != fileID(st) {
-			return changed(name)
-		}
-		if index != nil && len(c.xattrs) == 0 {
-			index.Remember(c.id, hexDigest(c.sum))
-		}
-		return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error {
-			b.content, b.xattrs = c.sum, c.xattrs
-			return nil
-		})
-	}
 	if index != nil {
-		if dg, ok := index.Lookup(fileID(st)); ok {
-			if sum, ok := parseDigest(dg); ok {
-				see(st)
-				it.n.plain = true
-				return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error { b.content = sum; return nil })
-			}
+		if sum, ok := index.Lookup(fileID(st)); ok {
+			see(st)
+			it.n.flags |= flagPlain
+			return w.emit(it, w.of(it, st), st, func(b *body) error { b.content = sum; return nil })
 		}
 	}
-	fd, err := w.d.src.file(j.dir.fd, it.name, name)
+	fd, err := w.src.file(it.dir, it.name, it.path())
 	if err != nil {
 		return err
 	}
 	defer at.Close(fd)
 	st = new(unix.Stat_t)
 	if err := at.Stat(fd, st); err != nil {
-		return fail("stat", name, err)
+		return fail("stat", it.path(), err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return changed(name)
+		return changed(it.path())
 	}
 	see(st)
-	return w.emit(j, it, w.object(j, it, name, st), st, func(b *body) error {
+	return w.emit(it, w.of(it, st), st, func(b *body) error {
 		if b.xattrs, err = listXattrs(fd); err != nil {
-			return fail("digest", name, err)
+			return fail("digest", it.path(), err)
 		}
-		it.n.plain = len(b.xattrs) == 0
-		if err := w.content(fd, st, name, b); err != nil {
+		plain := len(b.xattrs) == 0
+		if plain {
+			it.n.flags |= flagPlain
+		}
+		if err := w.content(fd, st, it, b); err != nil {
 			return err
 		}
-		if index != nil && it.n.plain {
+		if index != nil && plain {
 			var after unix.Stat_t
 			if at.Stat(fd, &after) == nil && fileID(&after) == fileID(st) {
-				index.Remember(fileID(st), hexDigest(b.content))
+				index.Remember(fileID(st), b.content)
 			}
 		}
 		return nil
 	})
 }
 
+// copied takes over what a Put with Hash has seen of the file.
+func (w *digestWorker) copied(it digestItem, st *unix.Stat_t) error {
+	n := it.n
+	if n.seen != copiedState(st) {
+		return changed(it.path())
+	}
+	if n.flags&flagDigested != 0 {
+		// It was asked for with other options: the content has to be read.
+		n.flags &^= flagCopied
+		return w.regular(it, st)
+	}
+	content, attrs := *it.sum, w.d.attrs[n]
+	if index := w.d.o.Index; index != nil && len(attrs) == 0 {
+		index.Remember(fileID(st), content)
+	}
+	return w.emit(it, w.of(it, st), st, func(b *body) error {
+		b.content, b.xattrs = content, attrs
+		return nil
+	})
+}
+
 // content hashes the file, which must hold as many bytes as st says.
-func (w *digestWorker) content(fd int, st *unix.Stat_t, name string, b *body) error {
+func (w *digestWorker) content(fd int, st *unix.Stat_t, it digestItem, b *body) error {
+	if w.hash == nil {
+		w.hash, w.buf = sha256.New(), make([]byte, smallFile)
+	}
 	w.hash.Reset()
 	// An empty file is not read at all: in procfs it might not be empty.
 	for done := int64(0); st.Size > 0; {
-		if done > 0 && w.d.pool.ctx.Err() != nil {
-			return context.Cause(w.d.pool.ctx)
+		if done > 0 && w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
 		}
 		n, err := readFull(fd, w.buf, st.Size-done)
 		if err != nil {
-			return fail("read", name, err)
+			return fail("read", it.path(), err)
 		}
 		w.hash.Write(w.buf[:n])
 		if done += int64(n); done > st.Size || n < len(w.buf) {
 			if done != st.Size {
-				return changed(name)
+				return changed(it.path())
 			}
 			break
 		}
@@ -481,13 +434,4 @@ func fileID(st *unix.Stat_t) FileID {
 		Dev: st.Dev, Ino: st.Ino, Size: st.Size,
 		MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano(),
 	}
-}
-
-func parseDigest(d digest.Digest) (sum [sha256.Size]byte, ok bool) {
-	s, found := strings.CutPrefix(string(d), "sha256:")
-	if !found || len(s) != 2*sha256.Size {
-		return sum, false
-	}
-	_, err := hex.Decode(sum[:], []byte(s))
-	return sum, err == nil
 }

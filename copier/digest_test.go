@@ -3,14 +3,12 @@ package copier
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/tests/fstree"
 )
 
@@ -30,7 +28,7 @@ func digestsIn(t testing.TB, r *Root, o DigestOptions, patterns ...string) []Fil
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return d.List()
 }
 
 // TestDigestsDiffer: whatever counts changes a digest, and what does not, does
@@ -116,13 +114,14 @@ func TestObjectEncoding(t *testing.T) {
 		}
 		return b
 	}
-	seen := map[digest.Digest]int{}
-	for i, d := range []digest.Digest{
-		object{link: "ab"}.digest(x()), object{link: "a", hardlink: "b"}.digest(x()), object{hardlink: "ab"}.digest(x()),
-		object{owner: "ab"}.digest(x()), object{owner: "a", link: "b"}.digest(x()),
-		object{rdev: 1}.digest(x()), object{mode: 1}.digest(x()), object{typ: 1}.digest(x()), object{}.digest(nil), object{}.digest(x()),
-		object{}.digest(x("a", "bc")), object{}.digest(x("ab", "c")), object{}.digest(x("a", "b", "c", "")), object{}.digest(x("a", "", "b", "c")),
-		object{}.digest(x("", "")), object{}.digest(&body{content: [32]byte{1}}),
+	sum := func(o object, kv ...string) [32]byte { return o.digest(x(kv...)) }
+	seen := map[[32]byte]int{}
+	for i, d := range [][32]byte{
+		sum(object{link: "ab"}), sum(object{link: "a", hardlink: "b"}), sum(object{hardlink: "ab"}),
+		sum(object{owned: true, uid: 1, gid: 12}), sum(object{owned: true, uid: 11, gid: 2}), sum(object{owned: true, link: "0:0"}), sum(object{link: "0:0"}),
+		sum(object{rdev: 1}), sum(object{mode: 1}), sum(object{typ: 1}), (&object{}).digest(nil), sum(object{}),
+		sum(object{}, "a", "bc"), sum(object{}, "ab", "c"), sum(object{}, "a", "b", "c", ""), sum(object{}, "a", "", "b", "c"),
+		sum(object{}, "", ""), (&object{}).digest(&body{content: [32]byte{1}}),
 	} {
 		if j, ok := seen[d]; ok {
 			t.Errorf("objects %d and %d have one digest", j, i)
@@ -134,11 +133,11 @@ func TestObjectEncoding(t *testing.T) {
 // mapIndex trusts everything.
 type mapIndex struct {
 	mu                       sync.Mutex
-	m                        map[FileID]digest.Digest
+	m                        map[FileID][32]byte
 	hits, misses, remembered int
 }
 
-func (x *mapIndex) Lookup(id FileID) (digest.Digest, bool) {
+func (x *mapIndex) Lookup(id FileID) ([32]byte, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	d, ok := x.m[id]
@@ -150,11 +149,11 @@ func (x *mapIndex) Lookup(id FileID) (digest.Digest, bool) {
 	return d, ok
 }
 
-func (x *mapIndex) Remember(id FileID, d digest.Digest) {
+func (x *mapIndex) Remember(id FileID, d [32]byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.m == nil {
-		x.m = map[FileID]digest.Digest{}
+		x.m = map[FileID][32]byte{}
 	}
 	x.m[id] = d
 	x.remembered++
@@ -180,15 +179,6 @@ func TestDigestsIndex(t *testing.T) {
 	fstree.Make(t, dir, "/d/a file \"1\" user.x=\"new\"")
 	if got := digestsIn(t, r, DigestOptions{Index: x}, "d"); slices.Equal(got, plain) {
 		t.Error("a new attribute is not seen with an index")
-	}
-	// A digest that is none is read again.
-	for id := range x.m {
-		x.m[id] = "sha256:zz"
-	}
-	os.Remove(filepath.Join(dir, "d/a"))
-	fstree.Make(t, dir, "/d/a file \"1\"")
-	if got := digestsIn(t, r, DigestOptions{Index: x}, "d"); !slices.Equal(got, plain) {
-		t.Error("a malformed digest was used")
 	}
 }
 

@@ -48,7 +48,7 @@ func ExampleRoot_Select() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, f := range files {
+	for _, f := range files.List() {
 		fmt.Println(f.Path, f.Digest.Algorithm())
 	}
 	owner := copier.Owner{UID: os.Getuid(), GID: os.Getgid()}

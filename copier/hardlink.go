@@ -2,6 +2,7 @@ package copier
 
 import (
 	"context"
+	"crypto/sha256"
 	"path"
 
 	"github.com/stratabuild/strata/copier/internal/at"
@@ -96,41 +97,73 @@ func (pt *putter) makeLink(l laterLink) error {
 	return at.Chtimes(to, l.mtime)
 }
 
+// copiedFile is the content of a file as it was copied.
+type copiedFile struct {
+	state  uint64
+	sum    [sha256.Size]byte
+	xattrs []xattr
+}
+
+// hashedAs keeps what was copied of the object for Digests.
+func (pt *putter) hashedAs(it putItem, c copiedFile) {
+	n := it.node()
+	n.seen, n.flags = c.state, n.flags|flagCopied
+	it.d.sums[it.i] = c.sum
+	if len(c.xattrs) == 0 {
+		return
+	}
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if pt.src.sel.attrs == nil {
+		pt.src.sel.attrs = map[*node][]xattr{}
+	}
+	pt.src.sel.attrs[n] = c.xattrs
+}
+
 // hashedLinks gives the names of one inode the digest that was computed when
 // the first of them was copied.
 type hashedLinks struct {
-	files map[inode]*copiedFile
+	files map[inode]putItem
 	names []hashedName
 }
 
 type hashedName struct {
-	n  *node
+	it putItem
 	id inode
 }
 
-// hashedLink notes a name of a file that has several: c is what was copied,
-// nil for the names that are links to it.
-func (pt *putter) hashedLink(n *node, st *unix.Stat_t, c *copiedFile) {
+// hashedLink notes a name of a file that has several: the one that was copied,
+// or one that is a link to it.
+func (pt *putter) hashedLink(it putItem, st *unix.Stat_t, copied bool) {
 	if !pt.p.Hash || st.Nlink <= 1 {
 		return
 	}
 	id := inode{st.Dev, st.Ino}
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	if c == nil {
-		pt.hashed.names = append(pt.hashed.names, hashedName{n, id})
+	if !copied {
+		pt.hashed.names = append(pt.hashed.names, hashedName{it, id})
 		return
 	}
 	if pt.hashed.files == nil {
-		pt.hashed.files = map[inode]*copiedFile{}
+		pt.hashed.files = map[inode]putItem{}
 	}
-	pt.hashed.files[id] = c
+	pt.hashed.files[id] = it
 }
 
 // share is called when all workers have ended.
-func (h *hashedLinks) share() {
-	for _, name := range h.names {
-		name.n.copied = h.files[name.id]
+func (h *hashedLinks) share(s *Selection) {
+	for _, l := range h.names {
+		first, ok := h.files[l.id]
+		if !ok {
+			continue
+		}
+		from, to := first.node(), l.it.node()
+		to.seen, to.flags = from.seen, to.flags|flagCopied
+		l.it.d.sums[l.it.i] = first.d.sums[first.i]
+		if attrs := s.attrs[from]; attrs != nil {
+			s.attrs[to] = attrs
+		}
 	}
 	h.names = nil
 }

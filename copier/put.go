@@ -78,7 +78,7 @@ func (pt *putter) put(s *Selection) error {
 	}
 	pt.src.close()
 	err = pt.pool.finish(err)
-	pt.hashed.share()
+	pt.hashed.share(s)
 	if cerr := pt.close(); err == nil {
 		err = cerr
 	}
@@ -117,9 +117,12 @@ type putJob struct {
 }
 
 type putItem struct {
-	n        *node
+	d        *dir
+	i        int    // which of d
 	from, to string // names in the two directories
 }
+
+func (it *putItem) node() *node { return &it.d.nodes[it.i] }
 
 func (j putJob) release() {
 	j.src.release()
@@ -173,7 +176,7 @@ func (pt *putter) sources(s *Selection) error {
 		if err := pt.ctx.Err(); err != nil {
 			return context.Cause(pt.ctx)
 		}
-		if src.node.typ == unix.S_IFDIR {
+		if src.isDir() {
 			err = pt.directory(src, dest)
 		} else {
 			err = pt.singleSource(src, dest)
@@ -267,7 +270,7 @@ func (pt *putter) directory(src *source, dest destination) error {
 		d.release()
 		return err
 	}
-	if err := pt.tree(fd, src.real, d, &src.node, 0); err != nil {
+	if err := pt.tree(fd, src.real, d, src.top.sub(0), 0); err != nil {
 		return err
 	}
 	if err := pt.deep(); err != nil {
@@ -293,7 +296,7 @@ func (pt *putter) singleSource(src *source, dest destination) error {
 	if err != nil {
 		return err
 	}
-	if pt.p.Unpack && src.node.typ == unix.S_IFREG {
+	if pt.p.Unpack && src.top.nodes[0].mode() == unix.S_IFREG {
 		done, err := pt.unpack(dir.fd, base, src, dest)
 		if done || err != nil {
 			return err
@@ -306,7 +309,7 @@ func (pt *putter) singleSource(src *source, dest destination) error {
 	}
 	to := pt.single.name
 	if to == "" {
-		to = src.node.name
+		to = src.name()
 	}
 	if isWhiteoutName(to) {
 		return fail("copy", src.path, errWhiteoutName)
@@ -328,11 +331,14 @@ func (pt *putter) singleSource(src *source, dest destination) error {
 			return err
 		}
 	}
+	if pt.p.Hash {
+		src.top.makeSums()
+	}
 	j := &pt.single.job
 	if len(j.items) == 0 {
 		*j = putJob{src: dir.retain(), srcPath: dirPath, dst: pt.single.dst.retain()}
 	}
-	j.items = append(j.items, putItem{&src.node, base, to})
+	j.items = append(j.items, putItem{src.top, 0, base, to})
 	return nil
 }
 

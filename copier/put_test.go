@@ -474,8 +474,8 @@ func TestPutDeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(a) != 401 || !slices.Equal(a, b) {
-		t.Errorf("the copy has %d objects, the source %d, or they differ", len(b), len(a))
+	if a.Len() != 401 || !slices.Equal(a.List(), b.List()) {
+		t.Errorf("the copy has %d objects, the source %d, or they differ", b.Len(), a.Len())
 	}
 	if err := dst.RemoveAll("d"); err != nil {
 		t.Errorf("remove: %v", err)

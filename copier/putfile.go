@@ -48,21 +48,22 @@ func (w *putWorker) job(j putJob) error {
 
 func (w *putWorker) item(j putJob, it putItem) error {
 	name := join(j.srcPath, it.from)
-	if it.n.typ == unix.S_IFREG {
+	n := it.node()
+	if n.mode() == unix.S_IFREG {
 		return w.regular(j, it, name)
 	}
 	var st unix.Stat_t
 	if err := at.Lstat(j.src.fd, it.from, &st); err != nil {
 		return sourceError(name, err)
 	}
-	if st.Mode&unix.S_IFMT != it.n.typ {
+	if st.Mode&unix.S_IFMT != n.mode() {
 		return changed(name)
 	}
 	if w.pt.linked(j.dst, it.to, &st) {
 		return nil
 	}
 	link := ""
-	if it.n.typ == unix.S_IFLNK {
+	if n.mode() == unix.S_IFLNK {
 		var err error
 		if link, err = at.Readlink(j.src.fd, it.from); err != nil {
 			return sourceError(name, err)
@@ -90,15 +91,16 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 	if err := at.Stat(src, &st); err != nil {
 		return fail("stat", name, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || it.n.known && (st.Size != it.n.size || st.Mtim != it.n.mtime) {
+	n := it.node()
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || n.flags&flagKnown != 0 && n.seen != knownState(&st) {
 		return changed(name)
 	}
 	if w.pt.linked(j.dst, it.to, &st) {
-		w.pt.hashedLink(it.n, &st, nil)
+		w.pt.hashedLink(it, &st, false)
 		return nil
 	}
 	var attrs []xattr
-	if !it.n.known || !it.n.plain {
+	if n.flags&(flagKnown|flagPlain) != flagKnown|flagPlain {
 		if attrs, err = listXattrs(src); err != nil {
 			return fail("copy", name, err)
 		}
@@ -124,15 +126,15 @@ func (w *putWorker) regular(j putJob, it putItem, name string) error {
 
 // content copies the bytes, and keeps what they were for Digests when asked.
 func (w *putWorker) content(src, dst int, st *unix.Stat_t, it putItem, from, to string, attrs []xattr) error {
-	if !w.pt.p.Hash || it.n.known {
+	if !w.pt.p.Hash || it.node().flags&flagKnown != 0 {
 		return w.copy.content(src, dst, st, from, to)
 	}
 	sum, err := w.copy.hashed(src, dst, st, from, to)
 	if err != nil {
 		return err
 	}
-	it.n.copied = &copiedFile{id: fileID(st), sum: sum, xattrs: attrs}
-	w.pt.hashedLink(it.n, st, it.n.copied)
+	w.pt.hashedAs(it, copiedFile{copiedState(st), sum, attrs})
+	w.pt.hashedLink(it, st, true)
 	return nil
 }
 

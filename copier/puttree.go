@@ -142,7 +142,8 @@ func (pt *putter) moveToUpper(d *destDir) {
 type deepPut struct {
 	real    string // in the source root
 	dst     string // in the destination root
-	n       *node
+	d       *dir
+	pass    bool
 	inUpper bool // the parent was
 	made    bool
 	acl     bool
@@ -167,19 +168,22 @@ func (pt *putter) deep() error {
 			return fail("open directory", p.dst, err)
 		}
 		parent := &destDir{inUpper: p.inUpper, acl: p.acl}
-		if err := pt.enter(src, p.real, fd, p.dst, parent, p.made, p.n, 0); err != nil {
+		if err := pt.enter(src, p.real, fd, p.dst, parent, p.made, p.d, p.pass, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tree copies what n holds from the source directory src, lying at real, to
+// tree copies what n selects from the source directory src, lying at real, to
 // dst. It takes both over.
-func (pt *putter) tree(src int, real string, dst *destDir, n *node, depth int) error {
+func (pt *putter) tree(src int, real string, dst *destDir, n *dir, depth int) error {
 	defer dst.release()
 	from := newSharedFD(src)
 	defer from.release()
+	if pt.p.Hash {
+		n.makeSums()
+	}
 	var items []putItem
 	flush := func() error {
 		if len(items) == 0 {
@@ -189,15 +193,15 @@ func (pt *putter) tree(src int, real string, dst *destDir, n *node, depth int) e
 		items = nil
 		return pt.pool.send(j)
 	}
-	for i := range n.kids {
-		k := &n.kids[i]
-		if isWhiteoutName(k.name) {
-			return fail("copy", join(real, k.name), errWhiteoutName)
+	for i := range n.nodes {
+		name := n.name(i)
+		if isWhiteoutName(name) {
+			return fail("copy", join(real, name), errWhiteoutName)
 		}
-		if k.typ == unix.S_IFDIR {
+		if n.nodes[i].isDir() {
 			continue
 		}
-		if items = append(items, putItem{k, k.name, k.name}); len(items) == batchSize {
+		if items = append(items, putItem{n, i, name, name}); len(items) == batchSize {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -206,25 +210,26 @@ func (pt *putter) tree(src int, real string, dst *destDir, n *node, depth int) e
 	if err := flush(); err != nil {
 		return err
 	}
-	for i := range n.kids {
-		if n.kids[i].typ != unix.S_IFDIR {
+	for i := range n.nodes {
+		if !n.nodes[i].isDir() {
 			continue
 		}
 		if pt.ctx.Err() != nil {
 			return context.Cause(pt.ctx)
 		}
-		if err := pt.subdir(src, real, dst, &n.kids[i], depth); err != nil {
+		if err := pt.subdir(src, real, dst, n, i, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// subdir makes or merges one directory and copies what is in it.
-func (pt *putter) subdir(src int, real string, dst *destDir, n *node, depth int) error {
-	childReal, childPath := join(real, n.name), join(dst.path, n.name)
+// subdir makes or merges the directory parent.nodes[i] and copies what is in it.
+func (pt *putter) subdir(src int, real string, dst *destDir, parent *dir, i, depth int) error {
+	name, n, pass := parent.name(i), parent.sub(i), parent.nodes[i].flags&flagPass != 0
+	childReal, childPath := join(real, name), join(dst.path, name)
 	made := true
-	err := at.Retry(func() error { return unix.Mkdirat(dst.fd, n.name, 0o700) })
+	err := at.Retry(func() error { return unix.Mkdirat(dst.fd, name, 0o700) })
 	if err == unix.EEXIST {
 		made, err = false, nil
 	}
@@ -232,33 +237,33 @@ func (pt *putter) subdir(src int, real string, dst *destDir, n *node, depth int)
 		return fail("make directory", childPath, err)
 	}
 	if depth+1 >= maxDepth {
-		pt.later = append(pt.later, deepPut{childReal, childPath, n, dst.inUpper, made, dst.acl})
+		pt.later = append(pt.later, deepPut{childReal, childPath, n, pass, dst.inUpper, made, dst.acl})
 		return nil
 	}
-	fd, err := at.Open(dst.fd, n.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	fd, err := at.Open(dst.fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		return fail("copy directory to", childPath, errors.New("a file or symbolic link of that name is in the way; remove it first, or copy to where the link leads"))
 	}
 	if err != nil {
 		return fail("open directory", childPath, err)
 	}
-	from, err := openSourceDir(src, n.name, childReal)
+	from, err := openSourceDir(src, name, childReal)
 	if err != nil {
 		at.Close(fd)
 		return err
 	}
-	return pt.enter(from, childReal, fd, childPath, dst, made, n, depth+1)
+	return pt.enter(from, childReal, fd, childPath, dst, made, n, pass, depth+1)
 }
 
 // enter copies the source directory from into the directory fd. It takes both
 // over.
-func (pt *putter) enter(from int, real string, fd int, path string, parent *destDir, made bool, n *node, depth int) error {
+func (pt *putter) enter(from int, real string, fd int, path string, parent *destDir, made bool, n *dir, pass bool, depth int) error {
 	d, err := pt.newDest(fd, path, parent, made)
 	if err != nil {
 		at.Close(from)
 		return fail("stat", path, err)
 	}
-	if d.final, err = pt.dirMeta(from, d, made || !n.pass); err != nil {
+	if d.final, err = pt.dirMeta(from, d, made || !pass); err != nil {
 		at.Close(from)
 		d.closeFDs()
 		return fail("read the metadata of", real, err)

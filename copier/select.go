@@ -2,11 +2,11 @@ package copier
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/stratabuild/strata/copier/internal/at"
 	"github.com/stratabuild/strata/define"
@@ -42,6 +42,9 @@ type Select struct {
 	// NoFollow takes a symbolic link that a pattern names as the link; only
 	// those in directories on the way to it are followed. Not with Parents.
 	NoFollow bool
+	// Digest computes the digests of directories while they are read, for a
+	// Digests with the same options; nil does not.
+	Digest *DigestOptions
 	// AllowEmpty: wildcards that match nothing are no error, even if that
 	// leaves no source.
 	AllowEmpty bool
@@ -53,6 +56,10 @@ type Selection struct {
 	root    *Root
 	sources []source
 	missing error
+	// done is how what is digested was digested; nil when nothing is.
+	done *digester
+	// attrs are the extended attributes of files that a Put with Hash copied.
+	attrs map[*node][]xattr
 }
 
 // Missing says why the first wildcard that matched nothing did so; nil when all
@@ -69,34 +76,15 @@ type Source struct {
 type source struct {
 	path string // as named, cleaned
 	real string // where it lies, free of links
-	node node
+	top  *dir   // of the one object
 	info Info
+	// digested: all below the directory was.
+	digested bool
 }
 
-// node is one selected object. Nodes of a directory are sorted by name.
-type node struct {
-	name string
-	kids []node
-	// size and mtime are what Digests saw; Put checks them.
-	size  int64
-	mtime unix.Timespec
-	typ   uint32 // S_IFMT bits
-	known bool   // size and mtime are set
-	plain bool   // no extended attributes to keep (known only)
-	// pass: a directory that is there only for what is selected below it; one
-	// that exists at the destination keeps its metadata.
-	pass bool
-	// copied is what a Put with Hash wrote of a regular file; Digests takes it
-	// over instead of reading the file once more.
-	copied *copiedFile
-}
+func (s *source) isDir() bool { return s.top.nodes[0].isDir() }
 
-// copiedFile is the content of a file as it was copied.
-type copiedFile struct {
-	id     FileID
-	sum    [sha256.Size]byte
-	xattrs []xattr
-}
+func (s *source) name() string { return s.top.name(0) }
 
 // Sources lists the selected top-level sources, in the order of the patterns
 // and sorted within each.
@@ -118,8 +106,12 @@ func (r *Root) Select(ctx context.Context, s Select) (*Selection, error) {
 		return nil, err
 	}
 	sel := &Selection{root: r}
+	if s.Digest != nil {
+		sel.done = newDigester(*s.Digest)
+	}
 	for _, pattern := range s.Patterns {
-		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude, noFollow: s.NoFollow}
+		w := selector{ctx: ctx, root: r, ignore: s.Ignore, exclude: exclude, noFollow: s.NoFollow, digest: sel.done, found: len(sel.sources)}
+		w.src.sel = sel
 		var found []source
 		if s.Parents {
 			found, err = w.parents(pattern)
@@ -160,8 +152,11 @@ type selector struct {
 	// ignored is a path that matched but is left out.
 	ignored  string
 	excluded bool // by --exclude rather than by the ignore file
-	later    []deepDir
 	noFollow bool
+	digest   *digester // nil: names only
+	found    int       // sources so far
+	src      sourceReader
+	mu       sync.Mutex // filters
 }
 
 // nothing explains an empty result.
@@ -211,6 +206,7 @@ func (w *selector) sources(pattern string) ([]source, error) {
 		}
 		if ok {
 			out = append(out, src)
+			w.found++
 		}
 	}
 	return out, nil
@@ -232,9 +228,9 @@ func (w *selector) source(name string, wild bool) (source, bool, error) {
 		return source{}, false, fail("stat", name, err)
 	}
 	src := source{path: name, real: realPath, info: infoOf(&st)}
-	src.node = node{name: path.Base(name), typ: st.Mode & unix.S_IFMT}
-	isDir := src.node.typ == unix.S_IFDIR
-	if src.node.typ == unix.S_IFSOCK {
+	src.top = single(path.Base(name), st.Mode)
+	isDir := src.isDir()
+	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return source{}, false, fmt.Errorf("source %s: it is a socket, which cannot be copied: %w", show(name), define.ErrInvalid)
 	}
 
@@ -247,7 +243,7 @@ func (w *selector) source(name string, wild bool) (source, bool, error) {
 	// The name itself can be excluded unless it is a directory that was asked
 	// for by its full name.
 	if !out && (wild || !isDir) {
-		ex, _, err := w.exclude.match(src.node.name, nil)
+		ex, _, err := w.exclude.match(src.name(), nil)
 		if err != nil {
 			return source{}, false, err
 		}
@@ -263,16 +259,12 @@ func (w *selector) source(name string, wild bool) (source, bool, error) {
 	if !isDir {
 		return src, true, nil
 	}
-	dir, err := at.Open(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return source{}, false, fail("open directory", name, err)
-	}
-	defer at.Close(dir)
-	base := treeFilter{rel: "", state: nil}
-	if err := w.whole(dir, realPath, &src.node, base); err != nil {
+	sub := src.top.withSub()
+	if err := w.whole(realPath, sub, treeFilter{}, w.found); err != nil {
 		return source{}, false, err
 	}
-	if out && len(src.node.kids) == 0 {
+	src.digested = w.digest != nil
+	if out && len(sub.nodes) == 0 {
 		w.ignored = name
 		return source{}, false, nil
 	}

@@ -20,31 +20,10 @@ type sourceReader struct {
 	sel *Selection
 	// atime is set once O_NOATIME was refused; only owners may use it.
 	atime atomic.Bool
-	later []deepNode
 	// last is the parent directory of the latest single file: wildcards name
 	// many in one.
 	last     *sharedFD
 	lastPath string
-}
-
-// deepNode is a directory whose turn comes when others are closed.
-type deepNode struct {
-	real, rel string
-	node      *node
-}
-
-func (s *sourceReader) pushDeep(real, rel string, n *node) {
-	s.later = append(s.later, deepNode{real, rel, n})
-}
-
-func (s *sourceReader) popDeep() (deepNode, bool) {
-	n := len(s.later) - 1
-	if n < 0 {
-		return deepNode{}, false
-	}
-	d := s.later[n]
-	s.later = s.later[:n]
-	return d, true
 }
 
 // open opens a directory of the source root by its real path.

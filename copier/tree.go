@@ -25,111 +25,50 @@ type treeFilter struct {
 	literal []string
 }
 
-// deepDir is a directory to be read later.
-type deepDir struct {
-	real   string
-	node   *node
-	filter treeFilter
-}
-
-// whole reads the tree below the open directory into n, and then what was too
-// deep for one descent.
-func (w *selector) whole(dir int, realPath string, n *node, f treeFilter) error {
-	if err := w.tree(dir, realPath, n, f, 0); err != nil {
+// whole reads the tree below realPath into d, and digests it when there is a
+// digester.
+func (w *selector) whole(realPath string, d *dir, f treeFilter, source int) error {
+	s := newScanner(w.ctx, &w.src)
+	s.sel, s.digest = w, w.digest
+	if err := s.run(scanJob{real: realPath, d: d, filter: f, source: source}); err != nil {
 		return err
 	}
-	if len(w.later) == 0 && f.include == nil {
-		return nil
-	}
-	for len(w.later) > 0 {
-		d := w.later[len(w.later)-1]
-		w.later = w.later[:len(w.later)-1]
-		fd, err := w.root.resolver().OpenReal(d.real, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return fail("open directory", d.real, err)
-		}
-		err = w.tree(fd, d.real, d.node, d.filter, 0)
-		at.Close(fd)
-		if err != nil {
-			return err
-		}
-	}
-	prune(n)
-	return nil
-}
-
-// tree reads the directory dir, which lies at realPath, into n.
-func (w *selector) tree(dir int, realPath string, n *node, f treeFilter, depth int) error {
-	if err := w.ctx.Err(); err != nil {
-		return err
-	}
-	entries, err := at.ReadDir(dir)
-	if err != nil {
-		return fail("read directory", realPath, err)
-	}
-	n.kids = make([]node, 0, len(entries))
-	for _, e := range entries {
-		if err := w.entry(dir, realPath, n, e, f, depth); err != nil {
-			return err
-		}
+	if s.pass {
+		d.prune()
 	}
 	return nil
 }
 
-func (w *selector) entry(dir int, realPath string, n *node, e at.Entry, f treeFilter, depth int) error {
-	typ := e.Type
-	switch typ {
+// selective reports whether anything may be left out.
+func (w *selector) selective(f treeFilter) bool {
+	return w.ignore != nil || w.exclude != nil || f.include != nil
+}
+
+// entry decides on one entry of the directory fd; sub is what a directory's own
+// entries are filtered by, nil when nothing is left out.
+func (w *selector) entry(fd int, j scanJob, e *at.Dirent, name string) (keep bool, sub *treeFilter, err error) {
+	switch e.Type {
 	case unix.S_IFSOCK:
-		return nil // a socket is nothing without its process
+		return false, nil, nil // a socket is nothing without its process
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFIFO, unix.S_IFCHR, unix.S_IFBLK:
 	default:
 		var st unix.Stat_t
-		if err := at.Lstat(dir, e.Name, &st); err != nil {
-			return fail("stat", path.Join(realPath, e.Name), err)
+		if err := at.Lstat(fd, name, &st); err != nil {
+			return false, nil, fail("stat", path.Join(j.real, name), err)
 		}
-		if typ = st.Mode & unix.S_IFMT; typ == unix.S_IFSOCK {
-			return nil
+		if e.Type = st.Mode & unix.S_IFMT; e.Type == unix.S_IFSOCK {
+			return false, nil, nil
 		}
 	}
-	kid := node{name: e.Name, typ: typ}
-	sub, in, descend, err := w.filter(join(realPath, e.Name), join(f.rel, e.Name), typ, f)
-	if err != nil {
-		return err
+	if !w.selective(j.filter) {
+		return true, nil, nil
 	}
-	if typ != unix.S_IFDIR {
-		if in {
-			n.kids = append(n.kids, kid)
-		}
-		return nil
-	}
-	if !in && !descend {
-		return nil
-	}
-	kid.pass = !in
-	if !descend {
-		n.kids = append(n.kids, kid)
-		return nil
-	}
-	childPath := join(realPath, e.Name)
-	if depth+1 >= maxDepth {
-		// n.kids has room for all entries: the pointer stays good.
-		n.kids = append(n.kids, kid)
-		w.later = append(w.later, deepDir{childPath, &n.kids[len(n.kids)-1], sub})
-		return nil
-	}
-	fd, err := at.Open(dir, e.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return fail("open directory", childPath, err)
-	}
-	err = w.tree(fd, childPath, &kid, sub, depth+1)
-	at.Close(fd)
-	if err != nil {
-		return err
-	}
-	if in || len(kid.kids) > 0 {
-		n.kids = append(n.kids, kid)
-	}
-	return nil
+	// Matchers are asked by one goroutine at a time.
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, in, descend, err := w.filter(join(j.real, name), join(j.filter.rel, name), e.Type, j.filter)
+	e.Pass = !in
+	return in || descend, &f, err
 }
 
 // filter decides on one object: whether it is in, and for a directory whether
@@ -143,7 +82,7 @@ func (w *selector) filter(realPath, rel string, typ uint32, f treeFilter) (sub t
 			return sub, false, false, err
 		}
 		if out {
-			w.ignored = realPath
+			w.ignored = max(w.ignored, realPath) // whichever goroutine came last
 			in, descend = false, below
 		}
 	}
@@ -235,6 +174,7 @@ func (w *selector) parents(pattern string) ([]source, error) {
 		}
 		if ok {
 			out = append(out, src)
+			w.found++
 		}
 	}
 	return out, nil
@@ -249,35 +189,20 @@ func (w *selector) pivot(base string, f treeFilter) (source, bool, error) {
 		return source{}, false, fail("find source", base, err)
 	}
 	defer at.Close(fd)
-	dir, err := at.Open(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err == unix.ENOTDIR {
-		return source{}, false, nil
-	}
-	if err != nil {
-		return source{}, false, fail("open directory", base, err)
-	}
-	defer at.Close(dir)
 	var st unix.Stat_t
-	if err := at.Stat(dir, &st); err != nil {
+	if err := at.Stat(fd, &st); err != nil {
 		return source{}, false, fail("stat", base, err)
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return source{}, false, nil
+	}
 	src := source{path: base, real: realPath, info: infoOf(&st)}
-	src.node = node{name: path.Base(base), typ: unix.S_IFDIR, pass: true}
-	if err := w.whole(dir, realPath, &src.node, f); err != nil {
+	src.top = single(path.Base(base), unix.S_IFDIR)
+	src.top.nodes[0].flags = flagPass
+	sub := src.top.withSub()
+	if err := w.whole(realPath, sub, f, w.found); err != nil {
 		return source{}, false, err
 	}
-	return src, len(src.node.kids) > 0, nil
-}
-
-// prune drops directories that are only passed through and lead to nothing.
-func prune(n *node) {
-	kept := n.kids[:0]
-	for i := range n.kids {
-		k := &n.kids[i]
-		prune(k)
-		if !k.pass || len(k.kids) > 0 {
-			kept = append(kept, *k)
-		}
-	}
-	n.kids = kept
+	src.digested = w.digest != nil
+	return src, len(sub.nodes) > 0, nil
 }

@@ -30,7 +30,7 @@ func (pt *putter) unpack(dir int, base string, src *source, dest destination) (b
 	if err := at.Stat(fd, &st); err != nil {
 		return false, fail("stat", src.path, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || src.node.known && (st.Size != src.node.size || st.Mtim != src.node.mtime) {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || src.top.nodes[0].flags&flagKnown != 0 && src.top.nodes[0].seen != knownState(&st) {
 		return false, changed(src.path)
 	}
 	if ok, _ := sniff(f); !ok {

@@ -22,15 +22,14 @@ func withParent(k *cache.Key, parent define.LayerID) *cache.Key {
 	}
 	full := &cache.Key{}
 	full.Add("parent", string(parent))
-	return addParts(full, k)
+	full.Append(k)
+	return full
 }
 
 func copyKey(k *cache.Key) *cache.Key { return addParts(&cache.Key{}, k) }
 
 func addParts(to, from *cache.Key) *cache.Key {
-	for _, p := range from.Parts() {
-		to.Add(p.Name, p.Value)
-	}
+	to.Append(from)
 	return to
 }
 

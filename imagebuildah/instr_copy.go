@@ -155,7 +155,7 @@ func (s *stage) transferExec(ctx context.Context, t *transfer) error {
 		return err
 	}
 	a.Owner = t.owner
-	if err := s.pick(ctx, t); err != nil {
+	if err := s.pick(ctx, t, nil); err != nil {
 		return err
 	}
 	if t.picked != nil {
@@ -212,8 +212,9 @@ func (s *stage) transferOwner(ctx context.Context, t *transfer) error {
 	return nil
 }
 
-// pick expands the sources, once.
-func (s *stage) pick(ctx context.Context, t *transfer) error {
+// pick expands the sources, once, and digests them on the way as digest says;
+// nil does not.
+func (s *stage) pick(ctx context.Context, t *transfer, digest *copier.DigestOptions) error {
 	if t.picked != nil || len(t.sources) == 0 {
 		return nil
 	}
@@ -222,7 +223,7 @@ func (s *stage) pick(ctx context.Context, t *transfer) error {
 		return err
 	}
 	t.picked, err = root.Select(ctx, copier.Select{Patterns: t.sources, Ignore: t.origin.ignore, Exclude: t.exclude, Parents: t.parents,
-		NoFollow: t.noFollow, AllowEmpty: t.allowEmpty})
+		NoFollow: t.noFollow, AllowEmpty: t.allowEmpty, Digest: digest})
 	if err == nil && t.in != nil && len(t.picked.Sources()) == 0 {
 		why := strings.TrimSuffix(t.picked.Missing().Error(), ": "+define.ErrNotFound.Error())
 		s.emit(define.Event{Kind: define.EventWarning, Text: t.keyword + ": " + why + ": nothing is copied", File: t.in.File, Line: t.in.Line})
@@ -302,18 +303,19 @@ func (s *stage) sourceParts(ctx context.Context, t *transfer) error {
 		return nil
 	}
 	k := &cache.Key{}
-	if err := s.pick(ctx, t); err != nil {
+	o := copier.DigestOptions{KeepOwner: t.origin.keepOwner && t.chown == "", Index: t.origin.index}
+	if err := s.pick(ctx, t, &o); err != nil {
 		return err
 	}
 	if t.picked != nil {
 		// Several sources and one source lie differently below the same
 		// destination, so their number counts.
 		k.Add("sources", strconv.Itoa(len(t.picked.Sources())))
-		files, err := t.picked.Digests(ctx, copier.DigestOptions{KeepOwner: t.origin.keepOwner && t.chown == "", Index: t.origin.index})
+		files, err := t.picked.Digests(ctx, o)
 		if err != nil {
 			return err
 		}
-		k.AddFiles(files)
+		k.AddFiles(cache.PartFile, files)
 	}
 	if err := s.urlParts(ctx, t, k); err != nil {
 		return err

@@ -135,15 +135,15 @@ func (s *stage) mountParts(ctx context.Context, k *cache.Key, m *runMount) error
 	if base != "" {
 		k.Add(name+" from", base)
 	}
-	for _, f := range files {
-		k.Add(name+" file "+f.Path, string(f.Digest))
+	if files != nil {
+		k.AddFiles(name+" file ", files)
 	}
 	return nil
 }
 
 // mountBase tells what the mount's source is: the layer it lies in, the text
 // of a link that is mounted itself, or the digests of the context's files.
-func (s *stage) mountBase(ctx context.Context, m *runMount) (string, []copier.FileDigest, error) {
+func (s *stage) mountBase(ctx context.Context, m *runMount) (string, *copier.Digests, error) {
 	if m.origin.quick != nil {
 		id, err := m.origin.quick(ctx)
 		return "layer " + string(id), nil, err

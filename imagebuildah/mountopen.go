@@ -2,12 +2,14 @@ package imagebuildah
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/stratabuild/strata/builder"
@@ -321,8 +323,14 @@ func (o *mountOpener) cache(ctx context.Context, m *runMount) (runmount.Cache, e
 	if err != nil {
 		return c, err
 	}
-	for _, f := range files {
-		base += f.Path + "\x00" + string(f.Digest) + "\x00"
+	if files != nil {
+		var text strings.Builder
+		text.WriteString(base)
+		files.Each(func(path []byte, sum *[sha256.Size]byte) bool {
+			fmt.Fprintf(&text, "%s\x00sha256:%x\x00", path, sum[:])
+			return true
+		})
+		base = text.String()
 	}
 	// The source's content is all that the directory holds.
 	c.Base, c.Source = path.Join("/", m.Source)+"\x00"+base, ""

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // filled returns a cache with n records besides.
@@ -55,11 +53,11 @@ func BenchmarkLookupMiss(b *testing.B) {
 func BenchmarkLookupHit20000Files(b *testing.B) {
 	c, _ := filled(b, 0)
 	k, files := stepKey(1), manyFiles(20_000)
-	k.AddFiles(files)
+	k.AddFiles(PartFile, files)
 	save(b, c, step2, k, Result{Created: time.Now()})
 	for b.Loop() {
 		k := stepKey(1)
-		k.AddFiles(files)
+		k.AddFiles(PartFile, files)
 		if _, ok := lookup(b, c, k); !ok {
 			b.Fatal("no hit")
 		}
@@ -90,7 +88,7 @@ func BenchmarkSave20000Files(b *testing.B) {
 	for b.Loop() {
 		i++
 		k := stepKey(i)
-		k.AddFiles(files)
+		k.AddFiles(PartFile, files)
 		save(b, c, step2, k, Result{Created: time.Now()})
 	}
 }
@@ -108,14 +106,14 @@ func BenchmarkSeen(b *testing.B) {
 func BenchmarkExplain20000Files(b *testing.B) {
 	c, _ := filled(b, 0)
 	k, files := stepKey(1), manyFiles(20_000)
-	k.AddFiles(files)
+	k.AddFiles(PartFile, files)
 	save(b, c, step2, k, Result{})
-	files[12_345].Digest = digest.FromString("changed")
+	files[12_345].sum = sumOf("changed")
 	k = stepKey(1)
-	k.AddFiles(files)
+	k.AddFiles(PartFile, files)
 	b.ReportAllocs()
 	for b.Loop() {
-		if e, err := c.Explain(context.Background(), step2, k); err != nil || e.Part != PartFile+files[12_345].Path {
+		if e, err := c.Explain(context.Background(), step2, k); err != nil || e.Part != PartFile+files[12_345].path {
 			b.Fatal(e, err)
 		}
 	}
@@ -126,7 +124,7 @@ func filledIndex(b *testing.B, n int) (*Cache, time.Time) {
 	old := clk.now().Add(-time.Hour)
 	x := openIndex(b, c)
 	for i := range n {
-		x.Remember(fileAt(uint64(i), old), digest.FromString(fmt.Sprint(i)))
+		x.Remember(fileAt(uint64(i), old), sumOf(fmt.Sprint(i)))
 	}
 	flush(b, x)
 	return c, old
@@ -157,7 +155,7 @@ func BenchmarkIndexFlush20000(b *testing.B) {
 	c, old := filledIndex(b, 20_000)
 	x := openIndex(b, c)
 	for b.Loop() {
-		x.Remember(fileAt(1, old), digest.FromString("x"))
+		x.Remember(fileAt(1, old), sumOf("x"))
 		flush(b, x)
 	}
 }

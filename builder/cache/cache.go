@@ -154,14 +154,11 @@ func (c *Cache) Save(ctx context.Context, s Slot, k *Key, r Result) error {
 		return err
 	}
 	id := k.id()
-	data, err := encodeRecord(id, k.parts, r)
-	if err != nil {
-		return err
-	}
+	write := func(fd int) error { return writeRecord(writerAt(fd), id, k, r) }
 	path := recordPath(base, id)
-	isNew, err := writeNew(path, data...)
+	isNew, err := writeNew(path, write)
 	if err == nil && !isNew {
-		err = replaceRecord(base, path, id, r, data)
+		err = replaceRecord(base, path, id, r, write)
 	}
 	if err != nil {
 		return fmt.Errorf("build cache: save %x: %w", id[:6], err)
@@ -170,7 +167,7 @@ func (c *Cache) Save(ctx context.Context, s Slot, k *Key, r Result) error {
 }
 
 // replaceRecord writes a record over another, or over one that was damaged.
-func replaceRecord(base, path string, id [32]byte, r Result, data [][]byte) error {
+func replaceRecord(base, path string, id [32]byte, r Result, write func(fd int) error) error {
 	if old, err := openRecord(path, id); err == nil {
 		// A step that was executed again left another layer. Without a
 		// record, nobody would find the old one to remove it.
@@ -182,7 +179,7 @@ func replaceRecord(base, path string, id [32]byte, r Result, data [][]byte) erro
 			return err
 		}
 	}
-	return writeFile(base, path, data...)
+	return writeFile(base, path, write)
 }
 
 // Note tells the cache of a layer that was made without a key, so that Prune

@@ -147,7 +147,7 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-func mustParts(k *Key) []byte { b, _ := encodeParts(k.parts); return b }
+func mustParts(k *Key) []byte { b, _ := encodeParts(k); return b }
 
 // What is not a file in a record's place is a miss as well, and is not waited
 // for.
@@ -279,7 +279,7 @@ func hammer(t *testing.T, dir string) {
 			for i := range 200 {
 				n := fmt.Sprint(i % 10)
 				k := key("number", n)
-				k.AddFiles(manyFiles(20))
+				k.AddFiles(PartFile, manyFiles(20))
 				s := Slot{Build: "b", N: i % 10}
 				r, ok, err := c.Lookup(context.Background(), k)
 				if err != nil || ok && r.Note != n {

@@ -58,7 +58,7 @@ func (c *Cache) Explain(ctx context.Context, s Slot, k *Key) (Explanation, error
 	case near.id == id:
 		return Explanation{Text: "the record of the earlier build was removed from the cache"}, nil
 	}
-	e := explain(s, near.parts, k.parts, near.whole)
+	e := explain(s, near.parts, k.Parts(), near.whole)
 	if near.foreign {
 		e.Text += " (compared with another build)"
 	}
@@ -91,8 +91,11 @@ func (c *Cache) nearest(base string, s Slot, k *Key) (*neighbour, error) {
 		return place, nil
 	}
 	if place != nil {
-		old := Key{parts: place.parts}
-		if old.text() == text {
+		old := ""
+		for i := range place.parts {
+			old = addText(old, &place.parts[i])
+		}
+		if old == text {
 			return place, nil
 		}
 	}

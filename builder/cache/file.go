@@ -49,13 +49,13 @@ func tempName(base string) string {
 }
 
 // writeFile writes a file that appears complete or not at all.
-func writeFile(base, path string, data ...[]byte) error {
+func writeFile(base, path string, write func(fd int) error) error {
 	tmp := tempName(base)
 	fd, err := createFile(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: tmp, Err: err}
 	}
-	if err := writeClose(fd, tmp, data); err != nil {
+	if err := writeClose(fd, tmp, write); err != nil {
 		return err
 	}
 	return moveIn(tmp, path)
@@ -63,7 +63,7 @@ func writeFile(base, path string, data ...[]byte) error {
 
 // writeNew writes a file that does not exist yet, and reports false when it
 // does. Readers may see a part of it: the format must tell.
-func writeNew(path string, data ...[]byte) (bool, error) {
+func writeNew(path string, write func(fd int) error) (bool, error) {
 	fd, err := createFile(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 	if errors.Is(err, unix.EEXIST) {
 		return false, nil
@@ -71,7 +71,7 @@ func writeNew(path string, data ...[]byte) (bool, error) {
 	if err != nil {
 		return false, &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	return true, writeClose(fd, path, data)
+	return true, writeClose(fd, path, write)
 }
 
 // createFile makes the directory that is missing the first time.
@@ -86,13 +86,8 @@ func createFile(path string, flags int) (int, error) {
 }
 
 // writeClose removes the file when it cannot be written.
-func writeClose(fd int, path string, data [][]byte) error {
-	var err error
-	for _, d := range data {
-		if err = writeAll(fd, d); err != nil {
-			break
-		}
-	}
+func writeClose(fd int, path string, write func(fd int) error) error {
+	err := write(fd)
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
@@ -129,6 +124,32 @@ func openFile(path string, flags int) (int, error) {
 			return fd, err
 		}
 	}
+}
+
+// allOf writes b to a file.
+func allOf(b []byte) func(fd int) error { return func(fd int) error { return writeAll(fd, b) } }
+
+// writer is a descriptor as an io.Writer.
+type writer int
+
+func (fd writer) Write(b []byte) (int, error) { return len(b), writeAll(int(fd), b) }
+
+// writerAt is a descriptor as an io.WriterAt.
+type writerAt int
+
+func (fd writerAt) WriteAt(b []byte, offset int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := unix.Pwrite(int(fd), b[done:], offset+int64(done))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
 }
 
 func writeAll(fd int, b []byte) error {

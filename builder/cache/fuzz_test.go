@@ -2,9 +2,11 @@ package cache
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,13 +18,9 @@ import (
 // from a file whose checksum is right.
 func FuzzRecord(f *testing.F) {
 	k := key(PartParent, "x", PartInstruction, "RUN a")
-	k.AddFiles(manyFiles(3))
+	k.AddFiles(PartFile, manyFiles(3))
 	id := k.id()
-	data, err := encodeRecord(id, k.parts, Result{Layer: layerID("l"), Note: "n"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	whole := slices.Concat(data...)
+	whole := encodeRecord(f, k, Result{Layer: layerID("l"), Note: "n"})
 	f.Add(whole)
 	f.Add(whole[:headSize])
 	f.Add([]byte{})
@@ -48,8 +46,8 @@ func FuzzRecord(f *testing.F) {
 // what was read is written as it was read.
 func FuzzParts(f *testing.F) {
 	k := key("", "", PartParent, "sha256:", "variable A", "x", "variable A", digest.FromString("x").String())
-	k.AddFiles(manyFiles(5))
-	body, kept := encodeParts(k.parts)
+	k.AddFiles(PartFile, manyFiles(5))
+	body, kept := encodeParts(k)
 	f.Add(body, uint32(kept))
 	f.Add([]byte{0, 0, 0}, uint32(1<<31))
 	f.Add(slices.Concat([]byte{0, 100}, make([]byte, 100), []byte{1}, bytes.Repeat([]byte{100, 0, 1}, 50)), uint32(51))
@@ -61,7 +59,11 @@ func FuzzParts(f *testing.F) {
 		if uint32(len(parts)) != count {
 			t.Fatalf("%d parts, want %d", len(parts), count)
 		}
-		again, kept := encodeParts(parts)
+		var same Key
+		for _, p := range parts {
+			same.Add(p.Name, p.Value)
+		}
+		again, kept := encodeParts(&same)
 		if kept != len(parts) {
 			return
 		}
@@ -74,25 +76,48 @@ func FuzzParts(f *testing.F) {
 
 // FuzzIndex reads foreign bytes as an index.
 func FuzzIndex(f *testing.F) {
-	entries := []indexEntry{{id: fileAt(1, time.Unix(1, 2))}, {id: copier.FileID{Ino: 1 << 63, Size: -1}, age: 3}}
-	f.Add(encodeIndex(entries))
+	x := &FileIndex{data: &indexData{}, opened: math.MaxInt64}
+	x.Remember(fileAt(1, time.Unix(1, 2)), sumOf("1"))
+	x.Remember(copier.FileID{Ino: 1 << 63, Size: -1}, sumOf("2"))
+	f.Add(encodeIndex(f, x))
 	f.Add([]byte(indexMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		entries := decodeIndex(b)
-		if entries == nil {
-			return
+		old := decodeIndex(slices.Clone(b))
+		for i := range old.len() {
+			place, ok := old.find(old.at(i)[:16], len(b)%7-1)
+			if !ok || place != i {
+				t.Fatalf("entry %d is found at %d, %v", i, place, ok)
+			}
 		}
-		for i := range entries {
-			entries[i].age--
-		}
-		back := decodeIndex(encodeIndex(entries))
-		for i := range entries {
-			entries[i].age = min(entries[i].age, maxAge) + 1
-		}
-		if !slices.Equal(back, entries) {
-			t.Fatalf("%v became %v", entries, back)
+		back := decodeIndex(encodeIndex(t, &FileIndex{data: &indexData{old: old, used: make([]atomic.Uint32, (old.len()+31)/32)}}))
+		for i, j := 0, 0; i < old.len(); i++ {
+			if age := old.at(i)[ageAt]; age > maxAge {
+				continue // old enough to go
+			}
+			if !bytes.Equal(old.at(i)[:ageAt], back.at(j)[:ageAt]) {
+				t.Fatalf("entry %d: %x became %x", i, old.at(i), back.at(j))
+			}
+			j++
 		}
 	})
+}
+
+// encodeIndex is the index as it would be written.
+func encodeIndex(tb testing.TB, x *FileIndex) []byte {
+	tb.Helper()
+	f, err := os.Create(filepath.Join(tb.TempDir(), "index"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	if err := x.data.merge(nil).write(int(f.Fd())); err != nil {
+		tb.Fatal(err)
+	}
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // FuzzKey: two lists of parts have one digest only when they are equal.

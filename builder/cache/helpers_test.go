@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/stratabuild/strata/copier"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/reexec"
@@ -153,13 +151,58 @@ func key(pairs ...string) *Key {
 	return k
 }
 
-func manyFiles(n int) []copier.FileDigest {
-	files := make([]copier.FileDigest, n)
+// fileList is a Files.
+type fileList []fileSum
+
+type fileSum struct {
+	path string
+	sum  [sha256.Size]byte
+}
+
+func (l fileList) Len() int { return len(l) }
+
+func (l fileList) Each(yield func(path []byte, sum *[sha256.Size]byte) bool) {
+	for i := range l {
+		if !yield([]byte(l[i].path), &l[i].sum) {
+			return
+		}
+	}
+}
+
+func manyFiles(n int) fileList {
+	files := make(fileList, n)
 	for i := range files {
 		name := fmt.Sprintf("src/dir%03d/file%05d.txt", i/100, i)
-		files[i] = copier.FileDigest{Path: name, Digest: digest.FromString(name)}
+		files[i] = fileSum{name, sumOf(name)}
 	}
 	return files
+}
+
+func sumOf(text string) [sha256.Size]byte { return sha256.Sum256([]byte(text)) }
+
+// encodeParts encodes as many parts as fit, and says how many.
+func encodeParts(k *Key) (body []byte, kept int) {
+	e := partsEncoder{out: func(part []byte) error { body = append(body, part...); return nil }}
+	_ = e.key(k)
+	return body, e.kept
+}
+
+// encodeRecord is a record as a file holds it.
+func encodeRecord(tb testing.TB, k *Key, r Result) []byte {
+	tb.Helper()
+	f, err := os.Create(filepath.Join(tb.TempDir(), "record"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	if err := writeRecord(f, k.id(), k, r); err != nil {
+		tb.Fatal(err)
+	}
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 func save(tb testing.TB, c *Cache, s Slot, k *Key, r Result) {

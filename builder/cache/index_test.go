@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	_ "crypto/sha512"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/copier"
 )
 
@@ -43,7 +41,7 @@ func TestIndex(t *testing.T) {
 	c, _, clk := newCache(t)
 	x := openIndex(t, c)
 	old := clk.now().Add(-time.Hour)
-	id, content := fileAt(1, old), digest.FromString("content")
+	id, content := fileAt(1, old), sumOf("content")
 	if _, ok := x.Lookup(id); ok {
 		t.Error("an empty index knows a file")
 	}
@@ -51,7 +49,7 @@ func TestIndex(t *testing.T) {
 	flush(t, x)
 	for _, x := range []*FileIndex{x, openIndex(t, c), openIndex(t, reopen(c))} {
 		if got, ok := x.Lookup(id); !ok || got != content {
-			t.Errorf("got %q, %v", got, ok)
+			t.Errorf("got %x, %v", got, ok)
 		}
 		for _, change := range []func(*copier.FileID){
 			func(f *copier.FileID) { f.Dev++ },
@@ -73,10 +71,6 @@ func TestIndex(t *testing.T) {
 	}
 	if _, ok := other.Lookup(id); ok {
 		t.Error("an index of another name knows the file")
-	}
-	x.Remember(fileAt(2, old), digest.SHA512.FromString("content"))
-	if _, ok := x.Lookup(fileAt(2, old)); ok {
-		t.Error("a digest was remembered that the file cannot hold")
 	}
 }
 
@@ -105,13 +99,13 @@ func TestIndexRacy(t *testing.T) {
 	}
 	for i, tt := range tests {
 		id := copier.FileID{Ino: uint64(i), MTime: opened.Add(tt.mtime).UnixNano(), CTime: opened.Add(tt.ctime).UnixNano()}
-		x.Remember(id, digest.FromString(tt.name))
+		x.Remember(id, sumOf(tt.name))
 		if _, ok := x.Lookup(id); ok != tt.want {
 			t.Errorf("%s: remembered %v, want %v", tt.name, ok, tt.want)
 		}
 	}
 	id := fileAt(1, opened.Add(3*time.Second))
-	openIndex(t, c).Remember(id, digest.FromString("x"))
+	openIndex(t, c).Remember(id, sumOf("x"))
 	if _, ok := x.Lookup(id); !ok {
 		t.Error("an index opened a minute later does not trust the file")
 	}
@@ -123,7 +117,7 @@ func TestIndexDamaged(t *testing.T) {
 	x := openIndex(t, c)
 	old := clk.now().Add(-time.Hour)
 	for i := range uint64(5) {
-		x.Remember(fileAt(i, old), digest.FromString(fmt.Sprint(i)))
+		x.Remember(fileAt(i, old), sumOf(fmt.Sprint(i)))
 	}
 	flush(t, x)
 	file := x.data.path
@@ -157,7 +151,7 @@ func TestIndexDamaged(t *testing.T) {
 	if err := os.Mkdir(file, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if x := openIndex(t, reopen(c)); len(x.data.entries) != 0 {
+	if x := openIndex(t, reopen(c)); x.data.old.len() != 0 {
 		t.Error("a directory has entries")
 	}
 }
@@ -173,8 +167,8 @@ func TestIndexFlush(t *testing.T) {
 		t.Fatal("an empty index was written")
 	}
 	y := openIndex(t, reopen(c))
-	x.Remember(fileAt(1, old), digest.FromString("1"))
-	y.Remember(fileAt(2, old), digest.FromString("2"))
+	x.Remember(fileAt(1, old), sumOf("1"))
+	y.Remember(fileAt(2, old), sumOf("2"))
 	flush(t, x)
 	flush(t, y)
 	before, err := os.Stat(x.data.path)
@@ -195,7 +189,7 @@ func TestIndexFlush(t *testing.T) {
 	if !os.SameFile(before, after) {
 		t.Error("written again without news")
 	}
-	if x := openIndex(t, c); len(x.data.entries) != 2 {
+	if x := openIndex(t, c); x.data.old.len() != 2 {
 		t.Error("a process does not see what another wrote")
 	}
 	if left, _ := filepath.Glob(filepath.Join(x.data.base, "tmp", "*")); len(left) > 0 {
@@ -210,15 +204,15 @@ func TestIndexAges(t *testing.T) {
 	old := clk.now().Add(-time.Hour)
 	used, gone := fileAt(1, old), fileAt(2, old)
 	x := openIndex(t, c)
-	x.Remember(used, digest.FromString("1"))
-	x.Remember(gone, digest.FromString("2"))
+	x.Remember(used, sumOf("1"))
+	x.Remember(gone, sumOf("2"))
 	flush(t, x)
 	for i := range uint64(maxAge + 2) {
 		x := openIndex(t, reopen(c))
 		if _, ok := x.Lookup(used); !ok {
 			t.Fatalf("lost after %d builds", i)
 		}
-		x.Remember(fileAt(10+i, old), digest.FromString("new"))
+		x.Remember(fileAt(10+i, old), sumOf("new"))
 		flush(t, x)
 	}
 	x = openIndex(t, reopen(c))
@@ -244,10 +238,10 @@ func TestIndexConcurrent(t *testing.T) {
 			}
 			for i := range uint64(300) {
 				id := fileAt(i%100, old)
-				if d, ok := x.Lookup(id); ok && d != digest.FromString(fmt.Sprint(id.Ino)) {
-					t.Errorf("file %d: %s", id.Ino, d)
+				if d, ok := x.Lookup(id); ok && d != sumOf(fmt.Sprint(id.Ino)) {
+					t.Errorf("file %d: %x", id.Ino, d)
 				}
-				x.Remember(id, digest.FromString(fmt.Sprint(id.Ino)))
+				x.Remember(id, sumOf(fmt.Sprint(id.Ino)))
 				if i%100 == g {
 					if err := x.Flush(); err != nil {
 						t.Error(err)

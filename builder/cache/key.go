@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/stratabuild/strata/copier"
 )
 
 // Names of parts that Explain has its own words for. Other parts may have any
@@ -38,12 +36,18 @@ const (
 // ready for use. A Key is not safe for concurrent use, and is copied with
 // Clone only.
 type Key struct {
-	parts []Part
-	// sum is the digest of the first summed parts; parts only grow, so it is
+	items []item
+	// sum is the digest of the first summed items; items only grow, so it is
 	// valid while their number is the same. It spares the second and third
 	// hashing of a COPY of many files.
 	sum    [sha256.Size]byte
 	summed int
+}
+
+// item is one part, or those of many files.
+type item struct {
+	Part
+	files Files // Part.Name precedes each path; nil for one part
 }
 
 // Part is one named part. Values may be long (an instruction) but not
@@ -53,41 +57,57 @@ type Part struct {
 	Value string `json:"v"`
 }
 
-// Add appends a part.
-func (k *Key) Add(name, value string) { k.parts = append(k.parts, Part{name, value}) }
+// Files are the files that a key depends on (copier.Digests). They must not
+// change any more.
+type Files interface {
+	Len() int
+	// Each goes through the files until yield returns false. path may be used
+	// until then only.
+	Each(yield func(path []byte, sum *[sha256.Size]byte) bool)
+}
 
-// AddFiles appends one part a file, named "file PATH".
-func (k *Key) AddFiles(files []copier.FileDigest) {
-	size := 0
-	for i := range files {
-		size += len(PartFile) + len(files[i].Path)
-	}
-	// One string holds all names: an allocation a file would cost more than
-	// the rest of this function.
-	var names strings.Builder
-	names.Grow(size)
-	for i := range files {
-		names.WriteString(PartFile)
-		names.WriteString(files[i].Path)
-	}
-	if need := len(k.parts) + len(files); need > cap(k.parts) {
-		k.parts = append(make([]Part, 0, need), k.parts...)
-	}
-	rest := names.String()
-	for i := range files {
-		n := len(PartFile) + len(files[i].Path)
-		k.parts = append(k.parts, Part{rest[:n], string(files[i].Digest)})
-		rest = rest[n:]
+// Add appends a part.
+func (k *Key) Add(name, value string) { k.items = append(k.items, item{Part: Part{name, value}}) }
+
+// AddFiles appends one part a file, named as prefix and its path say; prefix is
+// PartFile for those of a COPY. The files are gone through whenever the parts
+// are needed: a million of them cost the key nothing.
+func (k *Key) AddFiles(prefix string, files Files) {
+	if files.Len() > 0 {
+		k.items = append(k.items, item{Part: Part{Name: prefix}, files: files})
 	}
 }
 
-// Parts returns the parts, which stay the key's.
-func (k *Key) Parts() []Part { return k.parts }
+// Append appends the parts of another key.
+func (k *Key) Append(other *Key) { k.items = append(k.items, other.items...) }
+
+// Parts lists all parts, which takes much memory where there are many files.
+func (k *Key) Parts() []Part {
+	n := 0
+	for i := range k.items {
+		if n++; k.items[i].files != nil {
+			n += k.items[i].files.Len() - 1
+		}
+	}
+	parts := make([]Part, 0, n)
+	for i := range k.items {
+		it := &k.items[i]
+		if it.files == nil {
+			parts = append(parts, it.Part)
+			continue
+		}
+		it.files.Each(func(path []byte, sum *[sha256.Size]byte) bool {
+			parts = append(parts, Part{it.Name + string(path), sha256Prefix + hex.EncodeToString(sum[:])})
+			return true
+		})
+	}
+	return parts
+}
 
 // Clone returns a key with the same parts that grows independently of k.
 func (k *Key) Clone() *Key {
 	c := *k
-	c.parts = append(make([]Part, 0, len(k.parts)+8), k.parts...)
+	c.items = append(make([]item, 0, len(k.items)+8), k.items...)
 	return &c
 }
 
@@ -103,15 +123,23 @@ const keyDomain = "strata cache key 1\n"
 
 // id is Digest in binary.
 func (k *Key) id() [sha256.Size]byte {
-	if k.summed > 0 && k.summed == len(k.parts) {
+	if k.summed > 0 && k.summed == len(k.items) {
 		return k.sum
 	}
 	h := newFieldHash(keyDomain)
-	for i := range k.parts {
-		h.field(k.parts[i].Name)
-		h.field(k.parts[i].Value)
+	for i := range k.items {
+		it := &k.items[i]
+		if it.files == nil {
+			h.field(it.Name)
+			h.field(it.Value)
+			continue
+		}
+		it.files.Each(func(path []byte, sum *[sha256.Size]byte) bool {
+			h.file(it.Name, path, sum)
+			return true
+		})
 	}
-	k.sum, k.summed = h.sum(), len(k.parts)
+	k.sum, k.summed = h.sum(), len(k.items)
 	return k.sum
 }
 
@@ -120,13 +148,20 @@ func (k *Key) id() [sha256.Size]byte {
 // It is "" when the key does not say.
 func (k *Key) text() string {
 	text := ""
-	for i := range k.parts {
-		switch p := &k.parts[i]; p.Name {
-		case PartInstruction, PartCommand, PartDestination:
-			text += p.Name + "\x00" + p.Value + "\x00"
-		case PartFrom:
-			text += p.Name + "\x00"
+	for i := range k.items {
+		if k.items[i].files == nil {
+			text = addText(text, &k.items[i].Part)
 		}
+	}
+	return text
+}
+
+func addText(text string, p *Part) string {
+	switch p.Name {
+	case PartInstruction, PartCommand, PartDestination:
+		return text + p.Name + "\x00" + p.Value + "\x00"
+	case PartFrom:
+		return text + p.Name + "\x00"
 	}
 	return text
 }
@@ -157,6 +192,21 @@ func (f *fieldHash) field(s string) {
 		return
 	}
 	f.buf = append(f.buf, s...)
+}
+
+// file is the name and the digest of a file, as two fields.
+func (f *fieldHash) file(prefix string, path []byte, sum *[sha256.Size]byte) {
+	const valueLen = len(sha256Prefix) + 2*sha256.Size
+	if len(f.buf)+2*binary.MaxVarintLen64+len(prefix)+len(path)+valueLen > cap(f.buf) {
+		f.h.Write(f.buf)
+		f.buf = f.buf[:0]
+	}
+	// A path that is longer than the buffer makes it grow.
+	f.buf = binary.AppendUvarint(f.buf, uint64(len(prefix)+len(path)))
+	f.buf = append(append(f.buf, prefix...), path...)
+	f.buf = binary.AppendUvarint(f.buf, uint64(valueLen))
+	f.buf = append(f.buf, sha256Prefix...)
+	f.buf = hex.AppendEncode(f.buf, sum[:])
 }
 
 func (f *fieldHash) sum() (sum [sha256.Size]byte) {

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"bytes"
+	"encoding/hex"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -93,13 +95,26 @@ func TestAddFiles(t *testing.T) {
 	t.Parallel()
 	files := manyFiles(50)
 	k, want := key("parent", "x"), key("parent", "x")
-	k.AddFiles(files)
-	k.AddFiles(nil)
+	k.AddFiles(PartFile, files)
+	k.AddFiles(PartFile, fileList(nil))
 	for _, f := range files {
-		want.Add("file "+f.Path, f.Digest.String())
+		want.Add("file "+f.path, "sha256:"+hex.EncodeToString(f.sum[:]))
 	}
 	if !slices.Equal(k.Parts(), want.Parts()) {
 		t.Error("AddFiles and Add give different parts")
+	}
+	// Nor must it matter for digests and records.
+	long := fileList{{strings.Repeat("long/", 3000), sumOf("x")}}
+	k.AddFiles("mount 1 file ", long)
+	k.Append(key("a", "b"))
+	want.Add("mount 1 file "+long[0].path, "sha256:"+hex.EncodeToString(long[0].sum[:]))
+	want.Add("a", "b")
+	if k.Digest() != want.Digest() {
+		t.Error("AddFiles and Add give different digests")
+	}
+	r := Result{Note: "n"}
+	if !bytes.Equal(encodeRecord(t, k, r), encodeRecord(t, want, r)) {
+		t.Error("AddFiles and Add give different records")
 	}
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -27,27 +28,73 @@ var errParts = errors.New("malformed key parts")
 
 const sha256Prefix = "sha256:"
 
-// encodeParts encodes as many parts as fit, and says how many.
-func encodeParts(parts []Part) (body []byte, kept int) {
-	body = make([]byte, 0, 64+len(parts)*64)
-	last, text := "", 0
-	for i := range parts {
-		p := &parts[i]
-		text += len(p.Name) + len(p.Value)
-		if text > maxPartsText || len(body)+len(p.Name)+len(p.Value)+3*binary.MaxVarintLen32 > maxPartsLen {
-			return body, i
+// partsEncoder encodes parts, as many as fit.
+type partsEncoder struct {
+	out        func(part []byte) error
+	last, part []byte // the name before; the part at hand
+	text, size int    // of what was encoded: in memory, in the file
+	kept       int
+	full       bool
+}
+
+// key encodes the parts of a key.
+func (e *partsEncoder) key(k *Key) error {
+	for i := range k.items {
+		it := &k.items[i]
+		if it.files == nil {
+			if err := e.add(it.Name, nil, it.Value, nil); err != nil {
+				return err
+			}
+			continue
 		}
-		shared := 0
-		for shared < len(last) && shared < len(p.Name) && last[shared] == p.Name[shared] {
-			shared++
+		var err error
+		it.files.Each(func(path []byte, sum *[sha256.Size]byte) bool {
+			err = e.add(it.Name, path, "", sum)
+			return err == nil && !e.full
+		})
+		if err != nil {
+			return err
 		}
-		last = p.Name
-		body = binary.AppendUvarint(body, uint64(shared))
-		body = binary.AppendUvarint(body, uint64(len(p.Name)-shared))
-		body = append(body, p.Name[shared:]...)
-		body = appendValue(body, p.Value)
 	}
-	return body, len(parts)
+	return nil
+}
+
+// add encodes one part, whose name is prefix and rest, and whose value is a
+// sha256 digest when sum is given.
+func (e *partsEncoder) add(prefix string, rest []byte, value string, sum *[sha256.Size]byte) error {
+	name, valueLen := len(prefix)+len(rest), len(value)
+	if sum != nil {
+		valueLen = len(sha256Prefix) + 2*sha256.Size
+	}
+	e.text += name + valueLen
+	if e.full = e.full || e.text > maxPartsText || e.size+name+valueLen+3*binary.MaxVarintLen32 > maxPartsLen; e.full {
+		return nil
+	}
+	shared := sharedLen(e.last, prefix)
+	if shared == len(prefix) {
+		shared += sharedLen(e.last[shared:], rest)
+	}
+	e.last = append(append(e.last[:0], prefix...), rest...)
+	e.part = binary.AppendUvarint(e.part[:0], uint64(shared))
+	e.part = binary.AppendUvarint(e.part, uint64(name-shared))
+	e.part = append(e.part, e.last[shared:]...)
+	if sum != nil {
+		e.part = append(append(e.part, 0), sum[:]...)
+	} else {
+		e.part = appendValue(e.part, value)
+	}
+	e.kept++
+	e.size += len(e.part)
+	return e.out(e.part)
+}
+
+// sharedLen is how many bytes a and b begin with alike.
+func sharedLen[B string | []byte](a []byte, b B) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 func appendValue(body []byte, v string) []byte {

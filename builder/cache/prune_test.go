@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder/store"
 	"github.com/stratabuild/strata/define"
 	"go.podman.io/storage"
@@ -221,7 +220,7 @@ func TestPruneSweeps(t *testing.T) {
 	chain(t, c, ms, clk, "a / b")
 	ms.images["i"] = string(layerID("a"))
 	x := openIndex(t, c)
-	x.Remember(fileAt(1, clk.now().Add(-time.Hour)), digest.FromString("x"))
+	x.Remember(fileAt(1, clk.now().Add(-time.Hour)), sumOf("x"))
 	flush(t, x)
 	base, _ := c.dir()
 	for name, age := range map[string]time.Duration{

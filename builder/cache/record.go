@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/stratabuild/strata/define"
@@ -51,33 +52,74 @@ type recordHead struct {
 	partsSum                          [sha256.Size]byte
 }
 
-// encodeRecord returns the pieces of a record in the order of the file.
-func encodeRecord(id [sha256.Size]byte, parts []Part, r Result) ([][]byte, error) {
+// recordBuffer is what a record is gathered in: most are written at once.
+const recordBuffer = 64 << 10
+
+// writeRecord writes a record to an empty file. The header comes last, so that
+// what was cut short is no record.
+func writeRecord(w io.WriterAt, id [sha256.Size]byte, k *Key, r Result) error {
 	result, err := json.Marshal(r)
 	if err != nil {
-		return nil, fmt.Errorf("build cache: encode a result: %w", err)
+		return fmt.Errorf("encode a result: %w", err)
 	}
 	if len(result) > maxResult {
-		return nil, fmt.Errorf("build cache: a result of %d bytes, at most %d are kept: %w", len(result), maxResult, define.ErrInvalid)
+		return fmt.Errorf("a result of %d bytes, at most %d are kept: %w", len(result), maxResult, define.ErrInvalid)
 	}
-	body, kept := encodeParts(parts)
-	head := make([]byte, 0, headSize+len(result))
-	head = append(head, recordMagic...)
+	start := headSize + len(result)
+	buf, at := make([]byte, start, start+4<<10), int64(0)
+	sum := sha256.New()
+	flush := func() error {
+		if at == 0 {
+			sum.Write(buf[start:])
+			at = int64(start)
+			buf = append(buf[:0], buf[start:]...)
+		} else {
+			sum.Write(buf)
+		}
+		_, err := w.WriteAt(buf, at)
+		at += int64(len(buf))
+		buf = buf[:0]
+		return err
+	}
+	e := partsEncoder{out: func(part []byte) error {
+		base := 0
+		if at == 0 {
+			base = start
+		}
+		if len(buf)-base+len(part) > recordBuffer && len(buf) > base {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		buf = append(buf, part...)
+		return nil
+	}}
+	if err := e.key(k); err != nil {
+		return err
+	}
+	if at > 0 {
+		if err := flush(); err != nil {
+			return err
+		}
+		buf = make([]byte, start)
+	} else {
+		sum.Write(buf[start:])
+	}
+	head := append(buf[:0], recordMagic...)
 	head = binary.LittleEndian.AppendUint32(head, uint32(len(result)))
-	head = binary.LittleEndian.AppendUint32(head, uint32(len(body)))
-	head = binary.LittleEndian.AppendUint32(head, uint32(kept))
+	head = binary.LittleEndian.AppendUint32(head, uint32(e.size))
+	head = binary.LittleEndian.AppendUint32(head, uint32(e.kept))
 	var flags uint32
-	if kept < len(parts) {
+	if e.full {
 		flags |= flagPartsCut
 	}
 	head = binary.LittleEndian.AppendUint32(head, flags)
 	head = append(head, id[:]...)
-	sum := sha256.Sum256(body)
-	head = append(head, sum[:]...)
-	sum = headSum(head, result)
-	head = append(head, sum[:]...)
-	head = append(head, result...)
-	return [][]byte{head, body}, nil
+	head = sum.Sum(head)
+	first := headSum(head, result)
+	head = append(append(head, first[:]...), result...)
+	_, err = w.WriteAt(buf[:max(len(buf), len(head))], 0)
+	return err
 }
 
 func headSum(head, result []byte) (sum [sha256.Size]byte) {

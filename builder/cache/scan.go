@@ -173,7 +173,7 @@ func (p *pruning) sweepSlots(path string) error {
 	case 0:
 		return unlink(path)
 	}
-	return writeFile(p.base, path, kept)
+	return writeFile(p.base, path, allOf(kept))
 }
 
 func exists(path string) bool {

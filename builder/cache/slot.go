@@ -193,7 +193,7 @@ func appendLog(base, path string, entries []byte) error {
 	if err != nil {
 		return &os.PathError{Op: "read", Path: path, Err: err}
 	}
-	return writeFile(base, path, compactSlots(b[:n], maxSlotLog/3, func([sha256.Size]byte) bool { return true }))
+	return writeFile(base, path, allOf(compactSlots(b[:n], maxSlotLog/3, func([sha256.Size]byte) bool { return true })))
 }
 
 // compactSlots keeps the last entry of each slot whose key is wanted, and of
