@@ -47,3 +47,22 @@ func Propagate(tree int, options []string) error {
 	}
 	return nil
 }
+
+// Executable takes noexec and nosuid from a step's root, a detached mount that
+// only the step will have. A root of the driver vfs has them from the file
+// system that the store is on; overlay's has neither. The kernel forbids it
+// where a namespace with more rights has mounted that file system: then
+// nothing of the root can be executed, which is an error that wraps
+// define.ErrUnsupported.
+func Executable(tree int) error {
+	var st unix.Statfs_t
+	if unix.Fstatfs(tree, &st) != nil || st.Flags&(unix.ST_NOEXEC|unix.ST_NOSUID) == 0 {
+		return nil
+	}
+	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID})
+	if err == nil || st.Flags&unix.ST_NOEXEC == 0 {
+		return nil
+	}
+	return fmt.Errorf("the store's file system is mounted noexec, so no program of the image can run (%w): "+
+		"choose another with --root: %w", err, define.ErrUnsupported)
+}

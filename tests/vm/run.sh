@@ -54,7 +54,7 @@ boot() { # mode kernel-arguments...
 		-kernel "$machine/vmlinuz" -initrd "$machine/initrd.img" \
 		-drive "file=$machine/root.img,if=virtio,format=raw,snapshot=on" \
 		-drive "file=$work/payload.img,if=virtio,format=raw,snapshot=on" \
-		-append "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check strata.mode=$mode $*" </dev/null >"$work/console" 2>&1 &
+		-append "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check systemd.default_timeout_start_sec=900 strata.mode=$mode $*" </dev/null >"$work/console" 2>&1 &
 	qemu=$!
 	local waited=0
 	while kill -0 $qemu 2>/dev/null && [ $waited -lt "${STRATA_VM_TIMEOUT:-1800}" ]; do

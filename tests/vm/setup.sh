@@ -33,7 +33,7 @@ mmdebstrap --quiet --variant=minbase --include="$(IFS=,; echo "${packages[*]}")"
 	--customize-hook='mkdir -p "$1/var/lib/systemd/linger" "$1/payload"; touch "$1/var/lib/systemd/linger/dev"' \
 	--customize-hook='printf "[Unit]\nAfter=multi-user.target dbus.service systemd-logind.service user@1000.service\nRequiresMountsFor=/payload\n[Service]\nType=oneshot\nDelegate=yes\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\nExecStart=/payload/inside.sh\nExecStopPost=/bin/systemctl poweroff --force --force\n[Install]\nWantedBy=default.target\n" >"$1/etc/systemd/system/payload.service"' \
 	--customize-hook='chroot "$1" systemctl enable payload.service; chroot "$1" systemctl mask serial-getty@ttyS0.service getty@tty1.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer' \
-	--customize-hook='printf "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 ro 0 0\n" >"$1/etc/fstab"; echo vm >"$1/etc/hostname"' \
+	--customize-hook='printf "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 ro,x-systemd.device-timeout=0 0 0\n" >"$1/etc/fstab"; echo vm >"$1/etc/hostname"' \
 	bookworm "$work/root" "$mirror" >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; skip "mmdebstrap could not make it"; }
 cp -L "$work/root/vmlinuz" "$dir/vmlinuz"
 cp -L "$work/root/initrd.img" "$dir/initrd.img"

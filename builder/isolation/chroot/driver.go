@@ -149,6 +149,9 @@ func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, erro
 	if err := setAttributes(root, unix.MOUNT_ATTR_NODEV); err != nil {
 		return nil, files, fmt.Errorf("step's root: %w", err)
 	}
+	if err := isolation.Executable(int(root.Fd())); err != nil {
+		return nil, files, err
+	}
 	for _, m := range spec.Mounts {
 		if !isBind(m.Options, m.Type) {
 			continue

@@ -44,6 +44,9 @@ func cloneTrees(s *isolation.Step, w *work) (*trees, error) {
 	if err := setAttributes(root, unix.MOUNT_ATTR_NODEV); err != nil {
 		return t, fmt.Errorf("step's root: %w", err)
 	}
+	if err := isolation.Executable(root); err != nil {
+		return t, err
+	}
 	for _, m := range s.Spec.Mounts {
 		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
 			continue
