@@ -123,6 +123,68 @@ longer  0.250 s        -    0.125 s                 -              0.50 x       
 	}
 }
 
+// Issue 5: what a user namespace costs is the difference to root, in time.
+func TestPrintRootless(t *testing.T) {
+	t.Parallel()
+	r := &report{
+		Results: []result{{Row: "a", Tool: "strata", Median: 0.010}, {Row: "a", Tool: "rootless", Median: 0.0153}, {Row: "b", Tool: "strata", Median: 1}},
+		tools:   []string{"strata", "rootless"},
+	}
+	var b strings.Builder
+	r.print(&b)
+	head, line := "", ""
+	for l := range strings.Lines(b.String()) {
+		switch {
+		case strings.HasPrefix(l, "row"):
+			head = l
+		case strings.HasPrefix(l, "a "):
+			line = l
+		}
+	}
+	if !strings.Contains(head, "rootless - strata") || !strings.Contains(line, "5.3 ms") {
+		t.Errorf("\n%s", b.String())
+	}
+}
+
+// A row runs as root and as a user, who is gone afterwards.
+func TestRootless(t *testing.T) {
+	t.Parallel()
+	testenv.Require(t, testenv.Root, testenv.Overlay, testenv.UserNamespaces)
+	for _, tool := range []string{"useradd", "newuidmap"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	if _, err := baseimage.Busybox(context.Background(), t.TempDir()); err != nil {
+		t.Skip(err)
+	}
+	file := filepath.Join(t.TempDir(), "out.json")
+	dir, err := os.MkdirTemp("/var/tmp", "strata-bench-test-") // a user reaches it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = testenv.RemoveStore(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	o := options{runs: 1, only: regexp.MustCompile("^run true$|^2 RUN echo, no cache$"), tools: []string{"strata", "rootless"}, json: file, dir: dir, scale: small}
+	if err := bench(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(b, &r); err != nil || len(r.Results) != 4 {
+		t.Errorf("%v: %s", err, b)
+	}
+	name := fmt.Sprintf("strata-bench-%d", os.Getpid())
+	if users, err := os.ReadFile("/etc/passwd"); err != nil || strings.Contains(string(users), name+":") {
+		t.Errorf("the user %s is left, or %v", name, err)
+	}
+}
+
 func TestFlags(t *testing.T) {
 	t.Parallel()
 	if err := bench(context.Background(), options{runs: 0}); err == nil {

@@ -16,7 +16,7 @@ import (
 // counts reports whether system calls of this tool can be counted. Under
 // strace set-uid programs lose their privileges, hence only as root.
 func (s *session) counts(l *lane) bool {
-	if !s.o.calls || !isAlone(l.tool) || testenv.Root() != nil {
+	if _, other := l.tool.(unprivileged); other || !s.o.calls || !isAlone(l.tool) || testenv.Root() != nil {
 		return false
 	}
 	_, err := exec.LookPath("strace")
@@ -25,7 +25,7 @@ func (s *session) counts(l *lane) bool {
 
 func isAlone(t tool) bool {
 	switch t.(type) {
-	case builder, yardstick:
+	case builder, yardstick, unprivileged:
 		return true
 	}
 	return false

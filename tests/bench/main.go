@@ -12,7 +12,9 @@
 // of the tool had (wait4(2); below 8 MiB it shows bench's own), processor
 // time, system calls (of one more run, under strace), and what went to the disk
 // where bench has a disk of its own. FILE gets every run. Of the tools with a
-// daemon (docker, buildctl) time and disk are told.
+// daemon (docker, buildctl) time and disk are told. The tool rootless is strata
+// as a user with subordinate ids, whom root makes and removes: beside strata,
+// the table has a column of what a user namespace costs.
 //
 // DIR must have some 16 GiB free. ext4 needs a millisecond and more to make a
 // file in places where many files were deleted in the last five minutes
@@ -58,7 +60,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 5, "timed runs of each row and tool")
 	only := flag.String("only", "", "rows to run, as a regular expression over their names")
-	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time, of strata, buildah, podman, docker, buildctl (which "+buildctlVariable+" names), yardstick")
+	tools := flag.String("tools", "strata,buildah,yardstick", "tools to time, of strata, rootless (strata as a user made for it; as root only), buildah, podman, docker, buildctl (which "+buildctlVariable+" names), yardstick")
 	flag.StringVar(&o.json, "json", "", "write all results to this file")
 	flag.StringVar(&o.strata, "strata", "", "the strata binary (default: built from this checkout)")
 	flag.StringVar(&o.dir, "dir", "", "where contexts and stores lie (default: the temporary directory)")
@@ -103,7 +105,12 @@ func bench(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, testenv.RemoveStore(work)) }()
-	s := &session{o: o, work: work}
+	s := &session{o: o, work: work, top: work}
+	defer func() {
+		for _, f := range s.cleanup {
+			err = errors.Join(err, f())
+		}
+	}()
 	if o.disk > 0 {
 		point, err := freshDisk(ctx, work, o.disk)
 		switch {

@@ -40,7 +40,7 @@ func measure(ctx context.Context, cmd *exec.Cmd) (measurement, error) {
 		return m, err
 	}
 	defer r.Close()
-	c := exec.CommandContext(ctx, "/proc/self/exe", append([]string{measureArg, cmd.Path}, cmd.Args...)...)
+	c := exec.CommandContext(ctx, "/proc/self/exe", append([]string{measureArg, credential(cmd), cmd.Path}, cmd.Args...)...)
 	c.Env, c.Dir = cmd.Env, cmd.Dir
 	c.ExtraFiles = []*os.File{w}
 	var out strings.Builder
@@ -62,13 +62,27 @@ func measure(ctx context.Context, cmd *exec.Cmd) (measurement, error) {
 	return m, nil
 }
 
-// measureMain is the process that measures: args are a program's path and
-// its arguments, the answer goes to descriptor 3.
+// credential is "uid gid" of a command that another user runs, else "".
+func credential(cmd *exec.Cmd) string {
+	if cmd.SysProcAttr == nil || cmd.SysProcAttr.Credential == nil {
+		return ""
+	}
+	c := cmd.SysProcAttr.Credential
+	return fmt.Sprintf("%d %d", c.Uid, c.Gid)
+}
+
+// measureMain is the process that measures: args are a credential, a program's
+// path and its arguments, the answer goes to descriptor 3.
 func measureMain(args []string) {
 	answer := os.NewFile(3, "answer")
 	syscall.CloseOnExec(3)
+	attr := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	var user syscall.Credential
+	if n, _ := fmt.Sscan(args[0], &user.Uid, &user.Gid); n == 2 {
+		attr.Sys = &syscall.SysProcAttr{Credential: &user}
+	}
 	start := time.Now()
-	p, err := os.StartProcess(args[0], args[1:], &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	p, err := os.StartProcess(args[1], args[2:], attr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -101,6 +101,9 @@ func (r *report) head() []string {
 	for _, t := range r.others() {
 		head = append(head, t+" / strata")
 	}
+	if r.users() {
+		head = append(head, userTool+" - strata")
+	}
 	for _, t := range r.tools {
 		head = append(head, t+" RSS")
 	}
@@ -134,6 +137,9 @@ func (r *report) line(row string) []string {
 			return fmt.Sprintf("%.2f x", x.Median/strata.Median)
 		}))
 	}
+	if r.users() {
+		line = append(line, r.cell(row, userTool, func(x result) string { return known(ok, "%.1f ms", (x.Median-strata.Median)*1000) }))
+	}
 	for _, t := range r.tools {
 		line = append(line, r.cell(row, t, func(x result) string { return known(x.RSS > 0, "%d MiB", (x.RSS+1<<19)>>20) }))
 	}
@@ -151,6 +157,12 @@ func (r *report) line(row string) []string {
 		}
 	}
 	return line
+}
+
+// users reports whether strata ran as root and as a user, whose difference is
+// what a user namespace costs.
+func (r *report) users() bool {
+	return slices.Contains(r.tools, "strata") && slices.Contains(r.tools, userTool)
 }
 
 // known is a value, or a dash where it was not measured.

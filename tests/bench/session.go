@@ -18,6 +18,8 @@ import (
 type session struct {
 	o       options
 	work    string // everything lies here
+	top     string // work, or the directory that it is mounted in
+	cleanup []func() error
 	base    string // the base image's layout
 	busybox string
 	// baseDigest is that of the base image's manifest.

@@ -65,14 +65,18 @@ func (s *session) findTools(ctx context.Context) error {
 		var t tool
 		var err error
 		switch name {
-		case "strata":
+		case "strata", userTool:
 			path := s.o.strata
 			if path == "" {
 				if path, err = testenv.Binary(); err != nil {
 					return err
 				}
 			}
-			t = builder{tool: "strata", program: path, base: s.base}
+			if name == userTool {
+				t, err = newUnprivileged(ctx, s, path)
+			} else {
+				t = builder{tool: "strata", program: path, base: s.base}
+			}
 		case "podman":
 			if err = errors.Join(testenv.Root(), testenv.Runtime("runc")(), testenv.Tool("podman")()); err == nil {
 				t, err = newPodman(s)
@@ -94,7 +98,7 @@ func (s *session) findTools(ctx context.Context) error {
 				t, err = newYardstick(ctx, s)
 			}
 		default:
-			return fmt.Errorf("-tools %s: want strata, buildah, podman, docker, buildctl or yardstick", name)
+			return fmt.Errorf("-tools %s: want strata, rootless, buildah, podman, docker, buildctl or yardstick", name)
 		}
 		if err != nil {
 			s.say("%s is left out: %v", name, err)
@@ -107,6 +111,8 @@ func (s *session) findTools(ctx context.Context) error {
 	}
 	return nil
 }
+
+const baseRef = baseimage.Ref
 
 // builder is strata, or another that is called in the same way.
 type builder struct {
@@ -163,7 +169,7 @@ func (b builder) call(dir string, args ...string) *exec.Cmd {
 }
 
 func (b builder) prepare(ctx context.Context, dir string) error {
-	out, err := output(ctx, b.call(dir, "pull", "-q", "oci:"+b.base+":"+baseimage.Ref))
+	out, err := output(ctx, b.call(dir, "pull", "-q", "oci:"+b.base+":"+baseRef))
 	if err != nil {
 		return err
 	}
@@ -265,7 +271,7 @@ func (y yardstick) command(r row, p place) (*exec.Cmd, error) {
 // output runs an untimed command.
 func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	c := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
-	c.Env, c.Dir = cmd.Env, cmd.Dir
+	c.Env, c.Dir, c.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.Output()
