@@ -63,7 +63,7 @@ e2e-rootless: build ## the end-to-end tests, as an unprivileged user
 	tests/unprivileged.sh ./tests/... | go run ./tests/summary
 
 .PHONY: security
-security: build ## the tests of published weaknesses, races 5000 times (an hour)
+security: build ## the tests of published weaknesses, races 5000 times (hours); one row: go test ./tests/security -run /CVE-2024-1753
 	STRATA_BINARY=$(STRATA) STRATA_SECURITY_TRIES=5000 go test ./tests/security -count=1 -timeout 4h
 
 .PHONY: places

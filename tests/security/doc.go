@@ -1,13 +1,18 @@
 // Package security holds the tests of published weaknesses of image builders
 // against the strata binary.
 //
-// rows.tsv has a line for each row of the catalogue: its number, the first of
-// its ids, and the tests that show that strata does not have the weakness, or
-// the reason why it cannot. TestRows checks that those tests exist. A test
-// named here stands beside the code that it is about; those that need the
-// whole program and a host that may be harmed are in this package.
+// rows.tsv has a line for each row of the catalogue: its number, its ids, and
+// the tests elsewhere that show that strata does not have the weakness, or the
+// reason why it cannot. The attacks of this package name the rows that they are
+// examples of. TestRows has a subtest for each row, named by its ids:
 //
-// The oracle of the latter is a canary: a tree on the host, in nobody's
+//	go test ./tests/security -run /CVE-2024-1753
+//
+// makes the attacks of that row, and looks whether its other tests exist. Those
+// stand beside the code that they are about; what needs the whole program and
+// a host that may be harmed is here.
+//
+// The oracle is a canary: a tree on the host, in nobody's
 // context, with a random token in it. After each attack the tree must be what
 // it was, and the token must be in no layer, log, cache or temporary file.
 //

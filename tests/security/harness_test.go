@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +32,9 @@ type place struct {
 	canary string // the tree
 	token  string // what is in it
 	before string // what it was
+	kernel string // its setting that images try to reach by links
 	env    []string
+	peak   int64 // of the memory of what run executed last, in KiB
 }
 
 func newPlace(t *testing.T) *place {
@@ -67,7 +70,7 @@ func newPlace(t *testing.T) *place {
 		filepath.Join(work, "store", "root"), filepath.Join(work, "store", "run")), 0o600))
 	p.env = []string{"CONTAINERS_STORAGE_CONF=" + conf, "HOME=" + filepath.Join(work, "home"), "TMPDIR=" + filepath.Join(work, "tmp"),
 		"XDG_RUNTIME_DIR=" + filepath.Join(work, "run"), "PATH=" + os.Getenv("PATH")}
-	p.before = p.snapshot()
+	p.before, p.kernel = p.snapshot(), corePattern()
 	id, _ := p.ok("", "pull", "-q", "oci:"+baseimage.Layout(t)+":busybox")
 	p.ok("", "tag", strings.TrimSpace(id), "localhost/busybox")
 	return p
@@ -80,10 +83,10 @@ func (p *place) must(err error) {
 	}
 }
 
-// on is the same place for a subtest.
+// on is the same place for a subtest, whose variables are its own.
 func (p *place) on(t *testing.T) *place {
 	c := *p
-	c.t = t
+	c.t, c.env = t, slices.Clone(p.env)
 	return &c
 }
 
@@ -96,7 +99,13 @@ func (p *place) run(stdin string, args ...string) (stdout, stderr string, code i
 	cmd.Env, cmd.Dir, cmd.Stdin = p.env, p.work, strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	p.must(cmd.Start())
+	ended := make(chan struct{})
+	peak := make(chan int64)
+	go func() { peak <- highWater(cmd.Process.Pid, ended) }()
+	err := cmd.Wait()
+	close(ended)
+	p.peak = <-peak
 	stdout, stderr = out.String(), errs.String()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
@@ -114,6 +123,27 @@ func (p *place) run(stdin string, args ...string) (stdout, stderr string, code i
 		p.t.Errorf("strata %q: the canary's token is in the output: %s%s", args, stdout, stderr)
 	}
 	return stdout, stderr, code
+}
+
+// highWater is the most memory that a process had until it ended, in KiB. That
+// of wait4(2) would count what this process had when it forked.
+func highWater(pid int, ended <-chan struct{}) (kib int64) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
+			var n int64
+			if _, err := fmt.Sscan(rest, &n); err == nil {
+				kib = max(kib, n)
+			}
+		}
+		select {
+		case <-ended:
+			return kib
+		case <-tick.C:
+		}
+	}
 }
 
 // ok is run for what must succeed.
@@ -145,10 +175,18 @@ func (p *place) check() {
 	if left, _ := os.ReadDir(filepath.Join(p.work, "tmp")); len(left) > 0 {
 		p.t.Errorf("left in the temporary directory: %v", left)
 	}
+	if now := corePattern(); now != p.kernel {
+		p.t.Errorf("the kernel's core_pattern changed from %q to %q", p.kernel, now)
+	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(mounts), p.work) {
 		p.t.Errorf("a mount is left (%v)", err)
 	}
+}
+
+func corePattern() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
+	return string(b)
 }
 
 // snapshot is everything about the canary that an attack might change.

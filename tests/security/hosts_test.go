@@ -2,22 +2,30 @@ package security
 
 import (
 	"archive/tar"
-	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"testing"
+	"time"
 )
 
-// TestCredentialsInURLs: rows 28, 29: what a URL, a proxy variable or a
-// secret holds is in no log, image, cache or temporary file.
-func TestCredentialsInURLs(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+// hostAttacks are about other hosts, and what is known of the user there.
+func hostAttacks() []attack {
+	return []attack{
+		{[]int{28, 29}, "passwords in URLs", passwordsInURLs},
+		{[]int{73}, "names in an archive", archiveNames},
+		{[]int{68}, "credential helpers", credentialHelpers},
+	}
+}
+
+// passwordsInURLs: what a URL, a proxy variable or a secret holds is in no
+// log, image, cache or temporary file.
+func passwordsInURLs(p *place) {
+	t := p.t
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/missing" {
 			http.NotFound(w, r)
@@ -61,10 +69,9 @@ func (p *place) leaks(args ...string) (stderr string, code int) {
 	return stderr, code
 }
 
-// TestArchiveNames: row 73: names in an archive of images are not paths.
-func TestArchiveNames(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+// archiveNames: names in an archive of images are not paths.
+func archiveNames(p *place) {
+	t := p.t
 	up := strings.Repeat("../", 12) + strings.TrimPrefix(p.canary, "/")
 	for i, c := range []struct{ config, layer, link string }{
 		{config: up + "/file", layer: "l.tar"}, {config: p.canary + "/file", layer: p.canary + "/file"},
@@ -89,48 +96,10 @@ func TestArchiveNames(t *testing.T) {
 	}
 }
 
-// TestFewDescriptors: row 85: with any limit on open files a build is right or
-// fails with an error.
-func TestFewDescriptors(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	dir := p.context(map[string]string{"Containerfile": "FROM localhost/busybox\nCOPY Containerfile /x\nRUN test -s /x\n"})
-	limits := []int{8, 16, 20, 24, 32, 64}
-	if thorough() {
-		limits = nil
-		for n := 6; n <= 128; n++ {
-			limits = append(limits, n)
-		}
-	}
-	for _, n := range limits {
-		cmd := exec.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", n), "sh", p.binary, "build", "--no-cache", "-q", "-t", "few", dir)
-		cmd.Env, cmd.Dir = p.env, p.work
-		var out, errs bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		err := cmd.Run()
-		if text := "\n" + errs.String(); err != nil && (strings.Contains(text, "goroutine ") || strings.Count(text, "\nError: ") != 1) {
-			t.Errorf("%d descriptors: %v: want one line of an error: %s", n, err, firstLines(errs.String()))
-		}
-		if err == nil {
-			if got, _ := p.ok("", "build", "-q", p.context(map[string]string{"Containerfile": "FROM localhost/few\nRUN test -s /x\n"})); got == "" {
-				t.Errorf("%d descriptors: no image", n)
-			}
-		}
-	}
-	p.ok("", "build", "-q", "--no-cache", dir)
-	p.check()
-}
-
-func firstLines(s string) string {
-	lines := strings.SplitN(s, "\n", 6)
-	return strings.Join(lines[:min(5, len(lines))], "\n")
-}
-
-// TestHelpers: row 68: a credential helper that fails is an error, or no
-// credentials; never somebody else's.
-func TestHelpers(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+// credentialHelpers: a credential helper that fails is an error, or no
+// credentials; never somebody else's. One that hangs ends with the command.
+func credentialHelpers(p *place) {
+	t := p.t
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h := r.Header.Get("Authorization"); h != "" && h != "Basic Og==" { // nobody, without a password
 			t.Errorf("%s %s came with credentials: %s", r.Method, r.URL, h)
@@ -158,5 +127,60 @@ func TestHelpers(t *testing.T) {
 			t.Errorf("helper %s: exit status %d: %s", helper, code, stderr)
 		}
 	}
+	hangingHelper(p, host, bin)
 	p.check()
+}
+
+// hangingHelper: a helper that does not answer is waited for a while only, and
+// ends with the command that asked it, as do its own children.
+func hangingHelper(p *place, host, bin string) {
+	// The child keeps the helper's output open. It is known by its argument,
+	// since the helper may be in a PID namespace.
+	long, began := fmt.Sprintf("9%d", time.Now().UnixNano()%1e8), filepath.Join(p.work, "began")
+	p.must(os.WriteFile(filepath.Join(bin, "docker-credential-hangs"), []byte("#!/bin/sh\nsleep "+long+" &\n: >"+began+"\nwait\n"), 0o755))
+	p.must(os.WriteFile(filepath.Join(p.work, "docker", "config.json"), fmt.Appendf(nil, `{"credHelpers":{%q:"hangs"}}`, host), 0o600))
+	file := p.context(map[string]string{"Containerfile": "FROM " + host + "/app:v1\n"})
+	running := func() bool {
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		return slices.ContainsFunc(all, func(f string) bool {
+			b, _ := os.ReadFile(f)
+			return string(b) == "sleep\x00"+long+"\x00"
+		})
+	}
+	// soon waits until a condition holds.
+	soon := func(f func() bool) bool {
+		for range 3000 {
+			if f() {
+				return true
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return false
+	}
+	for _, args := range [][]string{{"pull", "--tls-verify=false", host + "/app:v1"}, {"build", "--tls-verify=false", file}} {
+		cmd := exec.Command(p.binary, args...)
+		cmd.Env, cmd.Dir = p.env, p.work
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		p.must(cmd.Start())
+		stop := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		if !soon(func() bool { _, err := os.Lstat(began); return err == nil && running() }) {
+			p.t.Error("the helper did not start")
+		}
+		p.must(cmd.Process.Signal(os.Interrupt))
+		_ = cmd.Wait()
+		stop.Stop()
+		if code := cmd.ProcessState.ExitCode(); code != 130 || strings.Count("\n"+errs.String(), "\nError: ") != 1 {
+			p.t.Errorf("strata %q, interrupted: exit status %d: %s", args, code, errs.String())
+		}
+		if !soon(func() bool { return !running() }) {
+			p.t.Errorf("strata %q, interrupted: the helper's child goes on", args)
+		}
+		p.must(os.Remove(began))
+	}
+	if thorough() {
+		if _, stderr, code := p.run("", "pull", "--tls-verify=false", host+"/app:v1"); code != 125 || !strings.Contains(stderr, "docker-credential-hangs: no answer") {
+			p.t.Errorf("exit status %d: %s", code, stderr)
+		}
+	}
 }

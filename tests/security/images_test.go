@@ -1,13 +1,17 @@
 package security
 
 import (
+	"bytes"
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,56 +20,72 @@ import (
 // withBusybox lets images of layers and configs of ours run steps.
 const withBusybox = "COPY --from=localhost/busybox /bin /bin\n"
 
-// TestConfigs: rows 8, 31, 41, 52 and 54: what the config of an image from
-// elsewhere may ask for.
-func TestConfigs(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	p.env = append(p.env, "CANARY_TOKEN="+p.token, "CANARY="+p.token, "HOSTNAME="+p.token)
-	layer := archive(t, []member{{kind: '5', name: "bin", mode: 0o755}, {kind: '2', name: "w", link: p.canary}, {kind: '2', name: "v", link: p.canary}})
-	up := strings.Repeat("../", 12) + strings.TrimPrefix(p.canary, "/")
-	for name, c := range map[string]struct {
-		config map[string]any
-		run    string
-		never  string
-	}{
-		"52 variables without a value": {config: map[string]any{"Env": []string{"CANARY_TOKEN", "*", "CANARY*", "HOSTNAME", "=x", "", "PATH=/bin"}}, run: "env; cat /proc/1/environ /proc/self/environ"},
-		"52 variables for the loader":  {config: map[string]any{"Env": []string{"LD_PRELOAD=/evil.so", "GODEBUG=x", "BASH_ENV=/evil", "PATH=.:/bin"}}, run: "env"},
-		"31 working directory":         {config: map[string]any{"WorkingDir": "/proc/self/fd/7"}, run: "cat ./file ../../.." + p.canary + "/file"},
-		"31 working directory up":      {config: map[string]any{"WorkingDir": "/" + up}, run: "cat ./file"},
-		"40 working directory, link":   {config: map[string]any{"WorkingDir": "/w/new/er"}, run: "pwd; cat ../../file"},
-		"41 volumes":                   {config: map[string]any{"Volumes": map[string]any{"/" + up: map[string]any{}, "/v": map[string]any{}, "/v/dir": map[string]any{}, "/proc": map[string]any{}}}, run: "ls /v/; cat /v/file " + p.canary + "/file"},
-		"36 volumes of the kernel's":   {config: map[string]any{"Volumes": map[string]any{"/proc/self/attr": map[string]any{}, "/proc": map[string]any{}, "/sys": map[string]any{}}}, run: "echo x >/proc/sysrq-trigger && echo WRI''TTEN"},
-		"45 a user out of range":       {config: map[string]any{"User": "4294967296"}, run: "echo IS''ROOT", never: "ISROOT"},
-		"8 security options": {config: map[string]any{"SecurityOpt": []string{"seccomp=unconfined", "apparmor=unconfined"}, "Privileged": true, "CapAdd": []string{"ALL"},
-			"HostConfig": map[string]any{"Privileged": true, "Binds": []string{p.canary + ":/c"}, "PidMode": "host"}, "Binds": []string{p.canary + ":/c"}, "Runtime": "evil"},
+// config is what an image from elsewhere asks for, and a step that looks
+// whether it was given.
+type config struct {
+	rows, name string
+	config     map[string]any
+	run        string
+	never      string // must not be in the output
+}
+
+func configAttacks() (all []attack) {
+	up := strings.Repeat("../", 12)
+	for _, c := range []config{
+		{rows: "52", name: "variables without a value", config: map[string]any{"Env": []string{"CANARY_TOKEN", "*", "CANARY*", "HOSTNAME", "=x", "", "PATH=/bin"}}, run: "env; cat /proc/1/environ /proc/self/environ"},
+		{rows: "52", name: "variables for the loader", config: map[string]any{"Env": []string{"LD_PRELOAD=/evil.so", "GODEBUG=x", "BASH_ENV=/evil", "PATH=.:/bin"}}, run: "env"},
+		{rows: "31", name: "working directory", config: map[string]any{"WorkingDir": "/proc/self/fd/7"}, run: "cat ./file ../../../CANARY_PATH/file"},
+		{rows: "31", name: "working directory up", config: map[string]any{"WorkingDir": "/" + up + "CANARY_PATH"}, run: "cat ./file"},
+		{rows: "40", name: "working directory, link", config: map[string]any{"WorkingDir": "/w/new/er"}, run: "pwd; cat ../../file"},
+		{rows: "41", name: "volumes", config: map[string]any{"Volumes": map[string]any{"/" + up + "CANARY_PATH": map[string]any{}, "/v": map[string]any{}, "/v/dir": map[string]any{}, "/proc": map[string]any{}}}, run: "ls /v/; cat /v/file /CANARY_PATH/file"},
+		{rows: "36", name: "volumes of the kernel's", config: map[string]any{"Volumes": map[string]any{"/proc/self/attr": map[string]any{}, "/proc": map[string]any{}, "/sys": map[string]any{}}}, run: "echo x >/proc/sysrq-trigger && echo WRI''TTEN"},
+		{rows: "45", name: "a user out of range", config: map[string]any{"User": "4294967296"}, run: "echo IS''ROOT", never: "ISROOT"},
+		{rows: "8", name: "security options", config: map[string]any{"SecurityOpt": []string{"seccomp=unconfined", "apparmor=unconfined"}, "Privileged": true, "CapAdd": []string{"ALL"},
+			"HostConfig": map[string]any{"Privileged": true, "Binds": []string{"/CANARY_PATH:/c"}, "PidMode": "host"}, "Binds": []string{"/CANARY_PATH:/c"}, "Runtime": "evil"},
 			run: "cat /c/file; grep -q 'Seccomp:.*2' /proc/self/status || echo UNCON''FINED; grep -q 'CapBnd:.*000001ff' /proc/self/status && echo UNCON''FINED", never: "UNCONFINED"},
-		"54 labels": {config: map[string]any{"Labels": map[string]string{"run.oci.handler": "krun", "run.oci.hooks.stderr": p.canary + "/file", "io.podman.annotations.seccomp": "unconfined",
+		{rows: "54", name: "labels", config: map[string]any{"Labels": map[string]string{"run.oci.handler": "krun", "run.oci.hooks.stderr": "/CANARY_PATH/file", "io.podman.annotations.seccomp": "unconfined",
 			"io.podman.annotations.privileged": "TRUE", "io.containers.autoupdate": "x", "containerd.io/restart.status": "running", "org.opencontainers.image.title": "../../x",
 			"PODMAN_SYSTEMD_UNIT": "x", "run": "podman run --privileged IMAGE"}},
 			run: "grep -q 'Seccomp:.*2' /proc/self/status || echo UNCON''FINED", never: "UNCONFINED"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			p := p.on(t)
-			layout := p.layoutOf(c.config, layer)
-			stdout, stderr, _ := p.run("", "build", "--no-cache", p.context(map[string]string{
-				"Containerfile": "FROM oci:" + layout + ":x\n" + withBusybox + "RUN " + c.run + "; true\n"}))
-			if c.never != "" && strings.Contains(stdout+stderr, c.never) {
-				t.Errorf("%q is in the output: %s", c.never, stderr)
-			}
-			if strings.Contains(stdout+stderr, "WRITTEN") {
-				t.Errorf("the kernel's file was written: %s", stderr)
-			}
-			p.check()
-		})
+		all = append(all, attack{numbers(c.rows), c.name, c.try})
+	}
+	return all
+}
+
+func (c config) try(p *place) {
+	p.env = append(p.env, "CANARY_TOKEN="+p.token, "CANARY="+p.token, "HOSTNAME="+p.token)
+	layer := archive(p.t, []member{{kind: '5', name: "bin", mode: 0o755}, {kind: '2', name: "w", link: p.canary}, {kind: '2', name: "v", link: p.canary}})
+	// CANARY stands for the canary's path.
+	text, err := json.Marshal(c.config)
+	p.must(err)
+	var settings map[string]any
+	p.must(json.Unmarshal(bytes.ReplaceAll(text, []byte("CANARY_PATH"), []byte(strings.TrimPrefix(p.canary, "/"))), &settings))
+	layout := p.layoutOf(settings, layer)
+	stdout, stderr, _ := p.run("", "build", "--no-cache", p.context(map[string]string{
+		"Containerfile": "FROM oci:" + layout + ":x\n" + withBusybox + "RUN " + strings.ReplaceAll(c.run, "CANARY_PATH", strings.TrimPrefix(p.canary, "/")) + "; true\n"}))
+	for _, never := range []string{c.never, "WRITTEN"} {
+		if never != "" && strings.Contains(stdout+stderr, never) {
+			p.t.Errorf("%q is in the output: %s", never, stderr)
+		}
+	}
+	p.check()
+}
+
+// imageAttacks are about images and the steps on them, with another runtime
+// and without a network.
+func imageAttacks() []attack {
+	return []attack{
+		{[]int{54}, "what a runtime is given", runtimeBundle},
+		{[]int{55}, "names of the network", networkNames},
+		{[]int{81}, "servers of repositories", gitServers},
 	}
 }
 
-// TestRuntimeBundle: row 54: what an OCI runtime is given is the same with and
+// runtimeBundle: what an OCI runtime is given is the same with and
 // without the labels, annotations and files that some runtimes obey.
-func TestRuntimeBundle(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+func runtimeBundle(p *place) {
+	t := p.t
 	script := filepath.Join(p.work, "runc")
 	p.must(os.WriteFile(script, []byte("#!/bin/sh\nb=\nwhile [ $# -gt 0 ]; do case $1 in --bundle|-b) b=$2;; --bundle=*) b=${1#*=};; esac; shift; done\n"+
 		"[ -z \"$b\" ] || cat \"$b/config.json\" >"+p.work+"/spec\nexit 1\n"), 0o755))
@@ -92,12 +112,11 @@ func TestRuntimeBundle(t *testing.T) {
 	p.check()
 }
 
-// TestNetworkNames: row 55: abstract sockets of the host, whose names everybody
+// networkNames: abstract sockets of the host, whose names everybody
 // in its network namespace sees, are not there for steps with a network of
 // their own, and one without any has no other device than lo.
-func TestNetworkNames(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+func networkNames(p *place) {
+	t := p.t
 	l, err := net.Listen("unix", "@strata-canary-"+p.token)
 	p.must(err)
 	t.Cleanup(func() { l.Close() })
@@ -123,13 +142,12 @@ func TestNetworkNames(t *testing.T) {
 	p.check()
 }
 
-// TestGitServers: row 81: a server that never ends its answer.
-func TestGitServers(t *testing.T) {
-	t.Parallel()
+// gitServers: a server that never ends its answer.
+func gitServers(p *place) {
+	t := p.t
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
-	p := newPlace(t)
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"refs without end": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
@@ -166,4 +184,64 @@ func TestGitServers(t *testing.T) {
 			p.check()
 		})
 	}
+}
+
+// rootAttacks: images whose kernel mount points, and what builders write to,
+// are links.
+func rootAttacks() (all []attack) {
+	for _, c := range []struct {
+		rows  string
+		names []string
+	}{
+		{"39", []string{"dev", "dev/pts", "dev/shm", "dev/ptmx"}}, {"34", []string{"dev/null"}}, {"35", []string{"dev/console", "dev/pts/0"}},
+		{"36", []string{"proc", "sys"}}, {"42", []string{"etc", "etc/resolv.conf", "etc/hosts", "etc/mtab", "run", "tmp"}},
+	} {
+		for _, name := range c.names {
+			targets := []string{"CANARY", "/proc/sys/kernel/core_pattern", "CANARY/file", "../../../../../../../../../..CANARY", "/proc/self/fd/3"}
+			if !thorough() {
+				targets = targets[:2]
+			}
+			for _, to := range targets {
+				all = append(all, attack{numbers(c.rows), name + " is a link to " + path.Base(to), func(p *place) {
+					p.linkedRoot(name, strings.ReplaceAll(to, "CANARY", p.canary))
+				}})
+			}
+		}
+	}
+	return append(all, attack{[]int{34}, "masked without a null device", maskedWithoutNull})
+}
+
+func (p *place) linkedRoot(name, to string) {
+	members := []member{{kind: '5', name: "."}}
+	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
+		members = slices.Insert(members, 1, member{kind: '5', name: parent})
+	}
+	members = append(members, member{kind: '2', name: name, link: to})
+	layout := p.layout(archive(p.t, members))
+	p.run("", "build", "--no-cache", p.context(map[string]string{
+		"Containerfile": "FROM oci:" + layout + ":x\n" + withBusybox + "RUN echo x >/dev/null; echo broken >/dev/ptmx; cat /dev/file /etc/file; true\nCOPY Containerfile /" + name + "/\n"}))
+	p.check()
+	// With a terminal there is a console (row 35).
+	if out, _, code := p.run("", "from", "-q", "oci:"+layout+":x"); code == 0 {
+		container := strings.TrimSpace(out)
+		p.run("", "copy", "--from", "localhost/busybox", container, "/bin", "/bin")
+		p.run("", "run", "-t", container, "--", "sh", "-c", "echo x >/dev/console; ls -l /dev/console /dev/pts; true")
+		p.ok("", "rm", container)
+	}
+	p.check()
+}
+
+// maskedWithoutNull: what is masked is so whatever the image has for a device.
+func maskedWithoutNull(p *place) {
+	const look = "RUN for f in /proc/kcore /proc/keys /proc/timer_list; do test \"$(head -c1 $f 2>&- | wc -c)\" = 0 || echo UN''MASKED $f; done; true\n"
+	for name, null := range map[string]member{
+		"a file": {kind: '0', name: "dev/null", content: "text"}, "a directory": {kind: '5', name: "dev/null"}, "a link to nothing": {kind: '2', name: "dev/null", link: "/nowhere"},
+		"a link to memory": {kind: '2', name: "dev/null", link: "/proc/kcore"}, "not there": {kind: '5', name: "dev"},
+	} {
+		layout := p.layout(archive(p.t, []member{{kind: '5', name: "dev"}, null}))
+		if _, stderr, _ := p.run("", "build", "--no-cache", p.context(map[string]string{"Containerfile": "FROM oci:" + layout + ":x\n" + withBusybox + look})); strings.Contains(stderr, "UNMASKED") {
+			p.t.Errorf("/dev/null is %s: %s", name, stderr)
+		}
+	}
+	p.check()
 }

@@ -27,11 +27,18 @@ func tries(t *testing.T) int {
 // thorough reports a run that has time.
 func thorough() bool { return os.Getenv("STRATA_SECURITY_TRIES") != "" }
 
-// TestCacheMountRace: rows 24, 25, 37 and 38: a step exchanges a directory of
+func raceAttacks() []attack {
+	return []attack{
+		{[]int{24, 25, 37, 38}, "a directory of a cache is exchanged", cacheMountRace},
+		{[]int{12, 19}, "the context is exchanged", contextRace},
+		{[]int{7}, "layers are unpacked at once", layerRace},
+	}
+}
+
+// cacheMountRace: a step exchanges a directory of
 // a cache mount for a link to the canary while others mount it.
-func TestCacheMountRace(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+func cacheMountRace(p *place) {
+	t := p.t
 	flip := p.context(map[string]string{"Containerfile": `FROM localhost/busybox
 RUN --mount=type=cache,id=race,target=/c cd /c; while test ! -e stop; do mkdir -p s; mv s t; ln -s ` + p.canary + ` s; rm s; mv t s; done
 `})
@@ -61,12 +68,12 @@ RUN --mount=type=cache,id=race,target=/r --mount=type=tmpfs,target=/r/s/sub --mo
 	p.check()
 }
 
-// TestContextRace: rows 12 and 19: the context is changed while it is copied.
-func TestContextRace(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+// contextRace: the context is changed while it is copied.
+func contextRace(p *place) {
+	t := p.t
 	dir := p.context(map[string]string{
-		"Containerfile": "FROM localhost/busybox\nCOPY --chmod=600 d /d/\nCOPY d/ /e/\nADD d/file /f/\n", "d/file": "ours\n", "d/dir/sub": "ours\n",
+		"Containerfile": "FROM localhost/busybox\nCOPY --chmod=600 d /d/\nCOPY d/ /e/\nADD d/file /f/\nCOPY --from=x d /g/\n" +
+			"RUN --mount=source=d,target=/m --mount=from=x,source=d/dir,target=/n,rw cat /m/file; cat /n/sub; echo broken >/n/sub; true\n", "d/file": "ours\n", "d/dir/sub": "ours\n",
 	})
 	d, aside, link := filepath.Join(dir, "d"), filepath.Join(p.work, "aside"), filepath.Join(p.work, "link")
 	p.must(os.Symlink(p.canary, link))
@@ -86,7 +93,7 @@ func TestContextRace(t *testing.T) {
 		}
 	})
 	for i := range tries(t) {
-		p.run("", "build", "--no-cache", "-t", "race", dir)
+		p.run("", "build", "--no-cache", "--build-context", "x="+dir, "-t", "race", dir)
 		if t.Failed() || i%50 == 49 && p.search(filepath.Join(p.work, "store")) != "" {
 			break
 		}
@@ -96,11 +103,10 @@ func TestContextRace(t *testing.T) {
 	p.check()
 }
 
-// TestLayerRace: row 7: images whose layers exchange directories for links
+// layerRace: images whose layers exchange directories for links
 // are unpacked at the same time.
-func TestLayerRace(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
+func layerRace(p *place) {
+	t := p.t
 	out, _ := p.ok("", "images", "-q")
 	base := strings.TrimSpace(out)
 	names := []string{}
