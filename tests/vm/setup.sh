@@ -4,6 +4,8 @@
 # mmdebstrap, qemu, mke2fs and a mirror.
 #
 #	tests/vm/setup.sh DIRECTORY
+#
+# STRATA_VM_SUITE is Debian's release: bookworm (Linux 6.1), bullseye (5.10).
 set -euo pipefail
 
 dir=$1
@@ -26,7 +28,8 @@ trap 'rm -rf "$work"' EXIT
 packages=(systemd systemd-sysv dbus dbus-user-session libpam-systemd uidmap busybox-static apparmor util-linux kmod iproute2
 	nftables git xz-utils bzip2 procps runc linux-image-cloud-amd64 initramfs-tools zstd)
 mirror=${STRATA_TEST_MIRROR:-http://deb.debian.org/debian}
-echo "vm: making a machine of Debian bookworm (some minutes)" >&2
+suite=${STRATA_VM_SUITE:-bookworm}
+echo "vm: making a machine of Debian $suite (some minutes)" >&2
 mmdebstrap --quiet --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" \
 	--customize-hook='chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 dev' \
 	--customize-hook='chroot "$1" usermod --add-subuids 200000-265535 --add-subgids 200000-265535 dev' \
@@ -34,7 +37,7 @@ mmdebstrap --quiet --variant=minbase --include="$(IFS=,; echo "${packages[*]}")"
 	--customize-hook='printf "[Unit]\nAfter=multi-user.target dbus.service systemd-logind.service user@1000.service\nRequiresMountsFor=/payload\n[Service]\nType=oneshot\nDelegate=yes\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\nExecStart=/payload/inside.sh\nExecStopPost=/bin/systemctl poweroff --force --force\n[Install]\nWantedBy=default.target\n" >"$1/etc/systemd/system/payload.service"' \
 	--customize-hook='chroot "$1" systemctl enable payload.service; chroot "$1" systemctl mask serial-getty@ttyS0.service getty@tty1.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer' \
 	--customize-hook='printf "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 ro,x-systemd.device-timeout=0 0 0\n" >"$1/etc/fstab"; echo vm >"$1/etc/hostname"' \
-	bookworm "$work/root" "$mirror" >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; skip "mmdebstrap could not make it"; }
+	"$suite" "$work/root" "$mirror" >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; skip "mmdebstrap could not make it"; }
 cp -L "$work/root/vmlinuz" "$dir/vmlinuz"
 cp -L "$work/root/initrd.img" "$dir/initrd.img"
 mke2fs -q -t ext4 -d "$work/root" "$work/root.img" 3G
