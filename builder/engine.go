@@ -68,6 +68,7 @@ type Engine struct {
 	temp      string   // PrivateDir where there is no store
 
 	networks networks
+	idMaps   idMaps
 
 	ownersOnce sync.Once // a warning
 }
@@ -100,6 +101,7 @@ func (e *Engine) Close() error {
 		err = e.driver.Close()
 	}
 	err = errors.Join(err, e.networks.close())
+	e.idMaps.close()
 	if e.files != nil {
 		err = errors.Join(err, e.files.Close())
 	}

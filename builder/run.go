@@ -42,8 +42,10 @@ type Confinement struct {
 	CDI, CDIDirs []string
 
 	Namespaces isolation.Namespaces
-	Security   isolation.Security
-	Limits     isolation.Limits
+	// IDMap gives steps a user namespace of their own.
+	IDMap    isolation.IDMap
+	Security isolation.Security
+	Limits   isolation.Limits
 	// HTTPProxy passes the proxy variables of this process to steps. They
 	// are no part of the image, the history or the cache key.
 	HTTPProxy bool
@@ -92,6 +94,15 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 		return err
 	}
 	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Console: r.Console}
+	back, err := c.mapStep(step, r.Mounts)
+	defer func() {
+		if e := back(); e != nil && err == nil {
+			err = e
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	if r.Terminal || r.Stdout != nil && r.Stderr != nil {
 		return c.runRemembering(ctx, driver, step, r)
 	}
@@ -114,6 +125,12 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 		return nil, done, err
 	}
 	o := c.isolationOptions(r)
+	if err := c.engine.chooseMap(&o); err != nil {
+		return nil, done, err
+	}
+	if err := checkMapped(driver, o.IDMap); err != nil {
+		return nil, done, err
+	}
 	if err := c.engine.joinNetwork(ctx, driver, &o, r.Confinement.HTTPProxy); err != nil {
 		return nil, done, err
 	}
@@ -166,7 +183,7 @@ func (c *Container) isolationOptions(r Run) isolation.Options {
 	o := isolation.Options{
 		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal, TerminalSize: r.TerminalSize,
 		Hostname: f.Hostname, NoHosts: f.NoHosts, NoHostname: f.NoHostname,
-		Devices: f.Devices, Namespaces: f.Namespaces, Security: f.Security, Limits: f.Limits,
+		Devices: f.Devices, Namespaces: f.Namespaces, IDMap: f.IDMap, Security: f.Security, Limits: f.Limits,
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,
 		CapAdd: f.CapAdd, CapDrop: f.CapDrop, Ulimits: f.Ulimits, ShmSize: f.ShmSize, Volumes: append(append([]isolation.Volume(nil), f.Volumes...), r.Mounts...),
 		Rootless: c.engine.opts.Rootless, SingleID: c.engine.opts.SingleID,

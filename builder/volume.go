@@ -74,6 +74,12 @@ func (c *Container) openVolumes(ctx context.Context, root *os.File, o *isolation
 			continue
 		}
 		w := &volumeWork{c: c, v: &o.Volumes[i], options: v.Options, root: root, uid: int(user.UID), gid: int(user.GID)}
+		if v.Tree == nil || v.Mapped {
+			// Others are mapped later on.
+			uid, _ := o.IDMap.UserOutside(user.UID)
+			gid, _ := o.IDMap.GroupOutside(user.GID)
+			w.uid, w.gid = int(uid), int(gid)
+		}
 		err := w.open(ctx)
 		closers = append(closers, w.closers...)
 		if err != nil {
@@ -196,5 +202,5 @@ func (c *Container) discarding(ctx context.Context, lower *os.File) (*os.File, f
 	}
 	var name [6]byte
 	rand.Read(name[:]) // never fails (crypto/rand, Go 1.24)
-	return runmount.Discarding(scratch, "volume-"+hex.EncodeToString(name[:]), lower, c.engine.store.UserXattr())
+	return runmount.Discarding(scratch, "volume-"+hex.EncodeToString(name[:]), lower, c.engine.store.UserXattr(), nil)
 }

@@ -116,6 +116,9 @@ func addConfinement(k *cache.Key, r RunOptions) {
 	addString("--uts", string(r.Namespaces.UTS))
 	addString("--cgroupns", string(r.Namespaces.Cgroup))
 	addString("--userns", string(r.Namespaces.User))
+	uids, gids := r.IDMap.Strings()
+	addList(k, "--userns-uid-map", uids)
+	addList(k, "--userns-gid-map", gids)
 	addSecurity(k, r.Security)
 	addLimits(k, r.Limits)
 }

@@ -24,6 +24,7 @@ type runMount struct {
 	target string // absolute
 	origin *origin
 	picked *copier.Selection // what a mount of the context shows
+	mapped bool              // the tree shows its owners through the map of ids
 }
 
 // planMounts checks the mounts and finds what they are taken from; nothing is

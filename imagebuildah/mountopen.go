@@ -66,7 +66,8 @@ func (o *mountOpener) add(m *runMount, tree *os.File, options ...string) {
 }
 
 func (o *mountOpener) volume(m *runMount, tree *os.File, options ...string) {
-	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: m.own(), Noted: m.noted(), Options: append(options, m.mountOptions()...)})
+	o.run.Mounts = append(o.run.Mounts, isolation.Volume{Tree: tree, Target: m.target, ReadOnly: m.ReadOnly, Own: m.own(),
+		Noted: m.noted(), Mapped: m.mapped, Options: append(options, m.mountOptions()...)})
 }
 
 // own reports that what is shown is the builder's, which may be written to.
@@ -124,9 +125,12 @@ func (o *mountOpener) bind(ctx context.Context, m *runMount) error {
 		return err
 	}
 	if m.NoDereference {
+		mapped := m.mapped
+		m.mapped = false // the link is no part of the root
 		if done, err := o.bindLink(ctx, m, root); done || err != nil {
 			return err
 		}
+		m.mapped = mapped
 	}
 	info, err := root.Stat(m.Source, true)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -157,7 +161,11 @@ func (m *runMount) where() string {
 // bindRoot is the root that the source is looked up in: for a mount of a stage
 // or image that is changed a root of its own, whose changes are thrown away.
 func (o *mountOpener) bindRoot(ctx context.Context, m *runMount) (*copier.Root, error) {
-	if m.untouched() || m.origin.top == nil {
+	idmap, err := o.s.b.engine.MountMap(&o.run.Confinement)
+	if err != nil {
+		return nil, err
+	}
+	if m.untouched() && idmap == nil || m.origin.top == nil {
 		return m.origin.open(ctx)
 	}
 	top, err := m.origin.top(ctx)
@@ -169,7 +177,16 @@ func (o *mountOpener) bindRoot(ctx context.Context, m *runMount) (*copier.Root, 
 		return nil, err
 	}
 	o.closers = append(o.closers, w.Discard)
-	root, err := copier.NewRoot(w.Root())
+	dir := w.Root()
+	if idmap != nil {
+		var back func() error
+		if dir, back, err = w.Mapped(idmap); err != nil {
+			return nil, err
+		}
+		o.closers = append(o.closers, back)
+		m.mapped = true
+	}
+	root, err := copier.NewRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -208,10 +225,15 @@ func (o *mountOpener) discarding(ctx context.Context, m *runMount, lower *os.Fil
 	if err != nil {
 		return err
 	}
-	tree, remove, err := runmount.Discarding(scratch, o.s.b.mountName(), lower, o.s.b.engine.Store().UserXattr())
+	idmap, err := o.s.b.engine.MountMap(&o.run.Confinement)
 	if err != nil {
 		return err
 	}
+	tree, remove, err := runmount.Discarding(scratch, o.s.b.mountName(), lower, o.s.b.engine.Store().UserXattr(), idmap)
+	if err != nil {
+		return err
+	}
+	m.mapped = idmap != nil
 	o.closers = append(o.closers, remove)
 	o.add(m, tree)
 	return nil

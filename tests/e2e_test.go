@@ -32,7 +32,7 @@ import (
 //	mode FILE OCTAL       check a file's permission bits
 //
 // and the conditions [root], [userns], [mounts], [overlay], [newuidmap], [runc], [crun], [binfmt], [limits],
-// [apparmor], [scope].
+// [apparmor], [scope], [idmap].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
 	base := baseimage.Layout(t)
@@ -89,7 +89,7 @@ func setup(e *testscript.Env, binary, base string) error {
 // by trying; programs are testscript's own [exec:NAME].
 func condition(name string) (bool, error) {
 	switch name {
-	case "root", "userns", "mounts", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope":
+	case "root", "userns", "mounts", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope", "idmap":
 		return testenv.Named(name)() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)

@@ -60,7 +60,9 @@ type Options struct {
 	// Namespaces says which namespaces the step shares; the network has a
 	// field of its own.
 	Namespaces Namespaces
-	Limits     Limits
+	// IDMap gives the step a user namespace of its own.
+	IDMap  IDMap
+	Limits Limits
 	Security
 	// Rootless says that the process is in a user namespace of its own;
 	// SingleID that it maps one id only.
@@ -92,6 +94,8 @@ type Volume struct {
 	// Noted says that owners may be remembered of files of Tree, which steps see
 	// then: those of images, and what was made for the step.
 	Noted bool
+	// Mapped says that Tree shows its owners through the step's map already.
+	Mapped bool
 	// Options are ro, rw, nosuid, suid, nodev, dev, noexec, exec, bind, rbind
 	// and the propagation modes. Device nodes do not work unless dev is given.
 	// bind leaves out what is mounted below Source. Whatever the propagation,
@@ -114,8 +118,10 @@ const (
 	NamespaceHost NamespaceMode = "host"
 )
 
-// Namespaces are the modes by type. User is "" or "host": steps run in the
-// user namespace of this process, which is one of its own when it is rootless.
+// Namespaces are the modes by type. Of User NewSpec takes "" and "host", where
+// steps run in the user namespace of this process, and "private", which with an
+// IDMap is another, and without is that of this process, when it is rootless.
+// "auto" and its options are for the builder to make a map of.
 type Namespaces struct{ PID, IPC, UTS, Cgroup, User NamespaceMode }
 
 // Device is a device node, or a directory of them, that the step may use. It

@@ -149,7 +149,7 @@ func (o *Options) CheckUser() error {
 		return fmt.Errorf("user %d:%d: this user namespace maps only id 0; "+
 			"add ranges to /etc/subuid and /etc/subgid and install newuidmap: %w", o.UID, o.GID, define.ErrUnsupported)
 	}
-	return nil
+	return o.checkIDMap()
 }
 
 // environment drops entries that set nothing. They come from images, and some

@@ -51,8 +51,8 @@ func (s *Spec) mounts(o Options) error {
 		shm = defaultShmSize
 	}
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if !o.SingleID {
-		// Where one id is mapped, the option is EINVAL.
+	if _, ok := o.IDMap.GroupOutside(devptsGroup); ok && !o.SingleID {
+		// Where the id is not mapped, the option is EINVAL.
 		pts = append(pts, "gid="+strconv.Itoa(devptsGroup))
 	}
 	base := []specs.Mount{
@@ -94,10 +94,11 @@ func ipcMounts(o Options, shm int64) []specs.Mount {
 }
 
 // sysMount is a sysfs of the step's own where the kernel allows one: its
-// network namespace must belong to our user namespace. Rootless steps on the
-// host's network get the host's tree, read-only throughout.
+// network namespace must belong to its user namespace. Rootless steps on the
+// host's network, and those with a map of ids on one that is not theirs, get
+// the host's tree, read-only throughout.
 func sysMount(o Options) specs.Mount {
-	if o.Rootless && o.Network == NetworkHost {
+	if o.Rootless && o.Network == NetworkHost || !o.IDMap.IsZero() && o.Network != NetworkNone {
 		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys",
 			Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro", "rro"}}
 	}

@@ -13,10 +13,14 @@ import (
 
 // namespaces fills s.Linux.Namespaces and the hostname, o's too.
 func (s *Spec) namespaces(o *Options) error {
-	if err := o.Namespaces.checkUser(o.Rootless); err != nil {
+	if err := o.Namespaces.checkUser(o.IDMap, o.Rootless); err != nil {
 		return err
 	}
 	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	if !o.IDMap.IsZero() {
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace})
+		s.Linux.UIDMappings, s.Linux.GIDMappings = o.IDMap.UID, o.IDMap.GID
+	}
 	for _, n := range [...]struct {
 		kind specs.LinuxNamespaceType
 		mode NamespaceMode
@@ -66,18 +70,24 @@ func (m NamespaceMode) parse(kind specs.LinuxNamespaceType) (leaves bool, file s
 	return true, string(m), nil
 }
 
-// checkUser accepts what is so anyway.
-func (n Namespaces) checkUser(rootless bool) error {
+// checkUser accepts what is so anyway, and what the map says.
+func (n Namespaces) checkUser(m IDMap, rootless bool) error {
 	switch n.User {
-	case "", NamespaceHost:
+	case "":
+		return nil
+	case NamespaceHost:
+		if !m.IsZero() {
+			return fmt.Errorf("user namespace host: is mapped already; leave out the mode, or the map of ids: %w", define.ErrInvalid)
+		}
 		return nil
 	case NamespacePrivate, "container":
-		if rootless {
+		if rootless || !m.IsZero() {
 			return nil
 		}
-		return fmt.Errorf("user namespace %s: steps of root run in root's own; run strata as a user: %w", n.User, define.ErrUnsupported)
+		return fmt.Errorf("user namespace %s: without a map of ids: %w", n.User, define.ErrInvalid)
 	}
-	return fmt.Errorf("user namespace %q: want host; others are not in this version of strata: %w", string(n.User), define.ErrUnsupported)
+	return fmt.Errorf("user namespace %q: want private, host or auto; none that exists is joined: give its map, as /proc/PID/uid_map and gid_map have it: %w",
+		string(n.User), define.ErrUnsupported)
 }
 
 // hostname sets the step's name. Where its uts namespace is somebody else's,

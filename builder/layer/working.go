@@ -71,6 +71,7 @@ type Working struct {
 	linked bool // the parent is not shown
 
 	scratch *overlay.Scratch
+	lowers  []*os.File // of the mount, with bottom
 	root    *os.File
 	bottom  *os.File
 	managed *managed // in place of scratch where a directory cannot be adopted
@@ -127,8 +128,45 @@ func (w *Working) mountRoot(ctx context.Context, lowers []*os.File, o BeginOptio
 		}
 		lowers = append(lowers, empty)
 	}
-	w.root, err = overlay.Mount(overlay.Options{Lowers: lowers, Upper: w.scratch.Upper, Work: w.scratch.Work, UserXattr: s.st.UserXattr()})
+	w.lowers = lowers
+	w.root, err = w.mountUpper(nil)
 	return err
+}
+
+func (w *Working) mountUpper(m *overlay.IDMap) (*os.File, error) {
+	return overlay.Mount(overlay.Options{Lowers: w.lowers, Upper: w.scratch.Upper, Work: w.scratch.Work, UserXattr: w.space.st.UserXattr(), Map: m})
+}
+
+// Mapped returns the root with owners seen through an id map, for a step in
+// another user namespace: what it writes is stored with the ids that it sees.
+// Root is nil until back is called, when the step has ended: two overlay
+// mounts of one upper directory would not see each other's changes. Nothing
+// may be left open of either. Both are called at most once.
+func (w *Working) Mapped(m *overlay.IDMap) (root *os.File, back func() error, err error) {
+	if w.scratch == nil {
+		if root, err = m.Clone(w.root); err != nil {
+			return nil, nil, err
+		}
+		return root, root.Close, nil
+	}
+	remount := func() error {
+		if err := w.scratch.RenewWork(); err != nil {
+			return err
+		}
+		w.root, err = w.mountUpper(nil)
+		return err
+	}
+	if err := w.root.Close(); err != nil {
+		return nil, nil, fmt.Errorf("unmounting the working root: %w", err)
+	}
+	w.root = nil
+	if err := w.scratch.RenewWork(); err != nil {
+		return nil, nil, err
+	}
+	if root, err = w.mountUpper(m); err != nil {
+		return nil, nil, errors.Join(err, remount())
+	}
+	return root, func() error { return errors.Join(root.Close(), remount()) }, nil
 }
 
 // rootAttr returns what the root directory of a new layer looks like: as the
@@ -209,6 +247,9 @@ func (w *Working) Freeze(ctx context.Context, o FreezeOptions) (*Layer, error) {
 
 var errEnded = fmt.Errorf("the working root was frozen or discarded before: %w", define.ErrInvalid)
 
+// errNoRoot: the root could not be mounted again after Mapped.
+var errNoRoot = errors.New("the working root is not mounted any more")
+
 func (w *Working) forget() {
 	w.space.mu.Lock()
 	delete(w.space.working, w)
@@ -216,6 +257,9 @@ func (w *Working) forget() {
 }
 
 func (w *Working) freezeOverlay(ctx context.Context, o FreezeOptions) (*Layer, error) {
+	if w.root == nil {
+		return nil, errNoRoot
+	}
 	if err := w.root.Close(); err != nil {
 		return nil, fmt.Errorf("unmounting the working root: %w", err)
 	}

@@ -44,15 +44,25 @@ func mountPrivately(o Options) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return -1, explain("making mounts private", err, "")
 	}
+	o, opened, err := reopenAll(o)
+	defer func() {
+		for _, f := range opened {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return -1, err
+	}
+	return mountHere(o)
+}
+
+// mountHere mounts directories of this thread's mount namespace, which is its
+// own, as its file system state is.
+func mountHere(o Options) (int, error) {
 	if err := unix.Chdir("/proc/self/fd"); err != nil {
 		return -1, fmt.Errorf("overlay mount: %w: /proc must be mounted", err)
 	}
-	data, fds, err := legacyOptions(o)
-	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}()
+	data, err := legacyOptions(o)
 	if err != nil {
 		return -1, err
 	}
@@ -70,21 +80,32 @@ func mountPrivately(o Options) (int, error) {
 	return fd, nil
 }
 
-// legacyOptions writes the options of mount(2). Overlay takes directories of
-// the mounter's own namespace only, so each is opened again in the new one;
-// the descriptors are the caller's to close.
-func legacyOptions(o Options) (data string, fds []int, err error) {
-	name := func(dir *os.File) string {
-		if err != nil {
-			return ""
+// reopenAll opens each directory of o again: overlay takes those of the
+// mounter's own namespace only. They are the caller's to close.
+func reopenAll(o Options) (_ Options, opened []*os.File, err error) {
+	again := func(dir *os.File) *os.File {
+		if dir == nil || err != nil {
+			return nil
 		}
 		var fd int
 		if fd, err = reopen(int(dir.Fd())); err != nil {
-			return ""
+			return nil
 		}
-		fds = append(fds, fd)
-		return strconv.Itoa(fd)
+		f := os.NewFile(uintptr(fd), dir.Name())
+		opened = append(opened, f)
+		return f
 	}
+	lowers := make([]*os.File, len(o.Lowers))
+	for i, l := range o.Lowers {
+		lowers[i] = again(l)
+	}
+	o.Lowers, o.Upper, o.Work = lowers, again(o.Upper), again(o.Work)
+	return o, opened, err
+}
+
+// legacyOptions writes the options of mount(2).
+func legacyOptions(o Options) (string, error) {
+	name := func(dir *os.File) string { return strconv.Itoa(int(dir.Fd())) }
 	names := make([]string, len(o.Lowers))
 	for i, l := range o.Lowers {
 		names[i] = name(l)
@@ -93,20 +114,17 @@ func legacyOptions(o Options) (data string, fds []int, err error) {
 	if o.Upper != nil {
 		opts = append(opts, "upperdir="+name(o.Upper), "workdir="+name(o.Work), "volatile")
 	}
-	if err != nil {
-		return "", fds, err
-	}
 	for _, kv := range baseOptions {
 		opts = append(opts, kv[0]+"="+kv[1])
 	}
 	if o.UserXattr {
 		opts = append(opts, "userxattr")
 	}
-	data = strings.Join(opts, ",")
+	data := strings.Join(opts, ",")
 	if len(data) >= os.Getpagesize() {
-		return "", fds, fmt.Errorf("overlay mount: %d layers do not fit into the options of mount(2) on this kernel: flatten the image with --squash: %w", len(o.Lowers), define.ErrInvalid)
+		return "", fmt.Errorf("overlay mount: %d layers do not fit into the options of mount(2) on this kernel: flatten the image with --squash: %w", len(o.Lowers), define.ErrInvalid)
 	}
-	return data, fds, nil
+	return data, nil
 }
 
 // reopen opens the directory of a descriptor by its path, and makes sure that

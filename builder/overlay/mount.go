@@ -28,6 +28,8 @@ type Options struct {
 	// UserXattr keeps overlay's marks in user.overlay.* attributes, as a user
 	// namespace needs it (Linux 5.11).
 	UserXattr bool
+	// Map shows owners through an id map; nil: as they are.
+	Map *IDMap
 }
 
 // Mount mounts and returns the detached mount's root. Writable mounts are
@@ -41,6 +43,9 @@ type Options struct {
 func Mount(o Options) (*os.File, error) {
 	if n := len(o.Lowers); n > MaxLowers {
 		return nil, fmt.Errorf("overlay mount: %d layers, the kernel's limit is %d: flatten the image with --squash: %w", n, MaxLowers, define.ErrInvalid)
+	}
+	if o.Map != nil {
+		return mountMapped(o)
 	}
 	if !legacyOnly.Load() {
 		f, err := mountDetached(o)

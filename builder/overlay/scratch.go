@@ -113,6 +113,23 @@ func (s *Scratch) RemoveWork() error {
 	return err
 }
 
+// RenewWork makes an empty work directory in the place of one that a mount
+// has used, for another mount of the same upper directory.
+func (s *Scratch) RenewWork() error {
+	if err := s.RemoveWork(); err != nil {
+		return err
+	}
+	at := int(s.parent.Fd())
+	err := unix.Mkdirat(at, s.name+"/work", 0o700)
+	if err == nil {
+		s.Work, err = openPath(at, s.name+"/work")
+	}
+	if err != nil {
+		return fmt.Errorf("making the work directory %s: %w", s.name, store.Explain(s.parent.Name(), err))
+	}
+	return nil
+}
+
 // RemoveAll removes what is left of the directories.
 func (s *Scratch) RemoveAll() error {
 	_, err := store.RemoveTree(s.parent, s.name)

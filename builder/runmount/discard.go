@@ -14,12 +14,13 @@ import (
 
 // Discarding makes a writable tree over lower, a directory on a mount of this
 // process's namespace, which stays as it is. What is written lies below name
-// in parent, a directory of ours; remove, which is to be called when nothing
+// in parent, a directory of ours; owners are shown through idmap, if it is not
+// nil; remove, which is to be called when nothing
 // uses the tree any more, removes it. parent must stay open until then.
 //
 // Errors wrap define.ErrUnsupported where overlay mounts do not work: copy
 // instead.
-func Discarding(parent *os.File, name string, lower *os.File, userXattr bool) (root *os.File, remove func() error, err error) {
+func Discarding(parent *os.File, name string, lower *os.File, userXattr bool, idmap *overlay.IDMap) (root *os.File, remove func() error, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(lower.Fd()), &st); err != nil {
 		return nil, nil, fmt.Errorf("look at %s: %w", lower.Name(), err)
@@ -32,7 +33,7 @@ func Discarding(parent *os.File, name string, lower *os.File, userXattr bool) (r
 	if err != nil {
 		return nil, nil, err
 	}
-	root, err = overlay.Mount(overlay.Options{Lowers: []*os.File{lower}, Upper: s.Upper, Work: s.Work, UserXattr: userXattr})
+	root, err = overlay.Mount(overlay.Options{Lowers: []*os.File{lower}, Upper: s.Upper, Work: s.Work, UserXattr: userXattr, Map: idmap})
 	s.Close()
 	if err != nil {
 		return nil, nil, errors.Join(err, s.RemoveAll())

@@ -303,7 +303,7 @@ func TestDiscarding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, remove, err := Discarding(dir, "m", lower, st.UserXattr())
+	tree, remove, err := Discarding(dir, "m", lower, st.UserXattr(), nil)
 	if errors.Is(err, define.ErrUnsupported) {
 		t.Skip(err)
 	}

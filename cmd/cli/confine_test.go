@@ -92,7 +92,7 @@ func TestConfinementFlagsBad(t *testing.T) {
 		"--security-opt no-new-privileges=x": "no-new-privileges",
 		"--pid ns":                           "private, host, or the path",
 		"--ipc /no/such":                     "no such file",
-		"--userns auto":                      "want host",
+		"--userns nonsense":                  "want host",
 		"--group-add ,":                      "--group-add",
 		"--no-hosts --add-host a:1.2.3.4":    "keep the image's /etc/hosts",
 		"--volume /a:/b:O,x":                 "option",

@@ -31,7 +31,8 @@ type confineFlags struct {
 	cdiDir                 string
 	securityOpts           []string
 	pid, ipc, uts          string
-	cgroupns, userns       string
+	cgroupns               string
+	userns                 usernsFlags
 	noHosts, noHostname    bool
 }
 
@@ -58,8 +59,7 @@ func (c *confineFlags) add(cmd *cobra.Command) {
 		fs.StringVar(n.value, n.name, "", "whose "+n.what+" RUN steps see: private, host, or a namespace's path; give the `mode` (default private)")
 		_ = cmd.RegisterFlagCompletionFunc(n.name, fixedValues("private", "host"))
 	}
-	fs.StringVar(&c.userns, "userns", "", "user namespace of RUN steps: host, the one that strata runs in; give the `mode`")
-	_ = cmd.RegisterFlagCompletionFunc("userns", fixedValues("host"))
+	c.userns.add(cmd)
 }
 
 // addHostFiles adds the flags about files of the network, where no other part of
@@ -74,7 +74,10 @@ func (c *confineFlags) addHostFiles(cmd *cobra.Command) {
 func (c *confineFlags) options(o *imagebuildah.RunOptions) (err error) {
 	o.NoHosts, o.NoHostname, o.GroupAdd = c.noHosts, c.noHostname, c.groupAdd
 	mode := func(s string) isolation.NamespaceMode { return isolation.NamespaceMode(s) }
-	o.Namespaces = isolation.Namespaces{PID: mode(c.pid), IPC: mode(c.ipc), UTS: mode(c.uts), Cgroup: mode(c.cgroupns), User: mode(c.userns)}
+	o.Namespaces = isolation.Namespaces{PID: mode(c.pid), IPC: mode(c.ipc), UTS: mode(c.uts), Cgroup: mode(c.cgroupns)}
+	if err := c.userns.options(o); err != nil {
+		return err
+	}
 	o.Limits = isolation.Limits{CPUShares: c.cpuShares, CPUPeriod: c.cpuPeriod, CPUQuota: c.cpuQuota,
 		CPUSetCPUs: c.cpusetCPUs, CPUSetMems: c.cpusetMems, PIDs: c.pidsLimit, Parent: c.cgroupParent}
 	if o.Limits.Memory, err = memorySize("--memory", c.memory); err != nil {

@@ -122,10 +122,12 @@ func checkRun(o imagebuildah.RunOptions) error {
 		// will have a gateway.
 		mode, gateway = isolation.NetworkNone, netip.IPv6Unspecified()
 	}
+	namespaces := o.Namespaces
+	namespaces.User = "" // usernsFlags have looked at it
 	_, err := isolation.NewSpec(isolation.Options{
 		Args: []string{"true"}, Cwd: "/", Network: mode, HostGateway: gateway, Hosts: o.AddHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
 		DNSOptions: o.DNSOptions, CapAdd: o.CapAdd, CapDrop: o.CapDrop, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
-		Volumes: builder.MountVolumes(o.Volumes), NoHosts: o.NoHosts, NoHostname: o.NoHostname, Devices: o.Devices, Namespaces: o.Namespaces,
+		Volumes: builder.MountVolumes(o.Volumes), NoHosts: o.NoHosts, NoHostname: o.NoHostname, Devices: o.Devices, Namespaces: namespaces,
 		Security: o.Security, Limits: o.Limits, Rootless: os.Geteuid() != 0,
 	})
 	return err

@@ -94,7 +94,8 @@ func (doc *inspection) describe(i *image.Image, layers []image.Layer) error {
 // namespaceOptions are sorted by name, as buildah has them.
 func namespaceOptions(c *builder.Confinement) []namespaceOption {
 	n := c.Namespaces
-	list := []namespaceOption{{Name: "mount"}, {Name: "network", Host: c.Network == isolation.NetworkHost}, {Name: "user", Host: true}}
+	list := []namespaceOption{{Name: "mount"}, {Name: "network", Host: c.Network == isolation.NetworkHost},
+		{Name: "user", Host: c.IDMap.IsZero() && (n.User == "" || n.User == isolation.NamespaceHost)}}
 	for name, mode := range map[string]isolation.NamespaceMode{"cgroup": n.Cgroup, "ipc": n.IPC, "pid": n.PID, "uts": n.UTS} {
 		o := namespaceOption{Name: name, Host: mode == isolation.NamespaceHost}
 		if len(mode) > 0 && mode[0] == '/' {

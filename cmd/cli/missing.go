@@ -65,9 +65,10 @@ const noGPG = "signing with GnuPG needs its library, which a static binary has n
 
 // Reasons that several rows share.
 const (
-	noHooks     = "hooks are programs of the host that a step would start outside of its confinement; do the same in a RUN, with --mount or --device"
-	noCW        = "images for confidential virtual machines need an encrypted disk and a service that attests it; make them with buildah mkcw of the image"
-	noInstances = "there are no builder instances, strata itself builds; leave it out"
+	noHooks      = "hooks are programs of the host that a step would start outside of its confinement; do the same in a RUN, with --mount or --device"
+	noCW         = "images for confidential virtual machines need an encrypted disk and a service that attests it; make them with buildah mkcw of the image"
+	afterCommand = "it is a flag of build, from and run, and stands behind their names"
+	noInstances  = "there are no builder instances, strata itself builds; leave it out"
 )
 
 // MissingCommand is a command of another tool that is refused.
@@ -82,19 +83,13 @@ var missingCommands = []MissingCommand{
 }
 
 var missingFlags = []MissingFlag{
-	{Name: "userns-gid-map", From: "buildah"},
-	{Name: "userns-uid-map", From: "buildah"},
+	{Name: "userns-gid-map", From: "buildah", Instead: afterCommand},
+	{Name: "userns-uid-map", From: "buildah", Instead: afterCommand},
 	{Command: "build", Name: "builder", From: "docker", Instead: noInstances},
 	{Command: "build", Name: "cw", From: "buildah", Instead: noCW},
 	{Command: "build", Name: "hooks-dir", From: "buildah", Instead: noHooks},
 	{Command: "build", Name: "policy", From: "docker", Instead: "rules in Rego are not understood; BuildKit's source policy, in JSON, is: use --source-policy-file"},
 	{Command: "build", Name: "sign-by", From: "buildah", Instead: noGPG},
-	{Command: "build", Name: "userns-gid-map", From: "buildah"},
-	{Command: "build", Name: "userns-gid-map-group", From: "buildah"},
-	{Command: "build", Name: "userns-uid-map", From: "buildah"},
-	{Command: "build", Name: "userns-uid-map-user", From: "buildah"},
-	{Command: "from", Name: "userns-gid-map-group", From: "buildah"},
-	{Command: "from", Name: "userns-uid-map-user", From: "buildah"},
 	{Command: "manifest push", Name: "sign-by", From: "buildah", Instead: noGPG},
 	{Command: "prune", Name: "builder", From: "docker", Instead: noInstances},
 	{Command: "prune", Name: "timeout", From: "docker", Instead: "no daemon has to be waited for; leave it out"},

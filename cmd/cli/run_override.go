@@ -20,6 +20,9 @@ func overrideRun(defaults, given builder.Confinement, changed func(string) bool)
 	o.Devices = slices.Concat(defaults.Devices, given.Devices)
 	o.CDI = slices.Concat(defaults.CDI, given.CDI)
 	o.GroupAdd = slices.Concat(defaults.GroupAdd, given.GroupAdd)
+	if slices.ContainsFunc([]string{"userns", "userns-uid-map", "userns-gid-map", "userns-uid-map-user", "userns-gid-map-group"}, changed) {
+		o.Namespaces.User, o.IDMap = given.Namespaces.User, given.IDMap
+	}
 	for flag, set := range map[string]func(){
 		"network":        func() { o.Network = given.Network },
 		"shm-size":       func() { o.ShmSize = given.ShmSize },
@@ -36,7 +39,6 @@ func overrideRun(defaults, given builder.Confinement, changed func(string) bool)
 		"ipc":          func() { o.Namespaces.IPC = given.Namespaces.IPC },
 		"uts":          func() { o.Namespaces.UTS = given.Namespaces.UTS },
 		"cgroupns":     func() { o.Namespaces.Cgroup = given.Namespaces.Cgroup },
-		"userns":       func() { o.Namespaces.User = given.Namespaces.User },
 		"security-opt": func() { o.Security = given.Security },
 
 		"memory":        func() { o.Limits.Memory = given.Limits.Memory },

@@ -47,6 +47,8 @@ func Named(name string) Condition {
 		return AppArmor
 	case "scope":
 		return Scope
+	case "idmap":
+		return IDMap
 	case "runc", "crun":
 		return Runtime(name)
 	}

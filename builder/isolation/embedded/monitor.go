@@ -206,4 +206,7 @@ func (p *process) close() {
 	if p.control != nil {
 		p.control.Close()
 	}
+	if p.ended != nil {
+		close(p.ended)
+	}
 }

@@ -27,6 +27,8 @@ func cloneFlag(t specs.LinuxNamespaceType) uintptr {
 		return unix.CLONE_NEWCGROUP
 	case specs.NetworkNamespace:
 		return unix.CLONE_NEWNET
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER
 	}
 	return 0
 }
@@ -34,6 +36,9 @@ func cloneFlag(t specs.LinuxNamespaceType) uintptr {
 // namespaces translates which namespaces are made and which are joined; shared
 // leaves out the pid namespace.
 func (p *plan) namespaces(c *early.Config, s *isolation.Spec, shared bool) error {
+	if err := p.mapped(s, shared); err != nil {
+		return err
+	}
 	for _, n := range s.Linux.Namespaces {
 		flag := cloneFlag(n.Type)
 		given := s.Joined[n.Type]
@@ -49,6 +54,8 @@ func (p *plan) namespaces(c *early.Config, s *isolation.Spec, shared bool) error
 		case flag == unix.CLONE_NEWPID || flag == unix.CLONE_NEWNS:
 			return fmt.Errorf("%s namespace %s: the embedded runtime joins none of this type; use --isolation oci: %w",
 				n.Type, n.Path, define.ErrUnsupported)
+		case flag == unix.CLONE_NEWUSER:
+			return fmt.Errorf("user namespace %s: the embedded runtime joins none: give a map of ids: %w", n.Path, define.ErrUnsupported)
 		}
 		var fd int
 		if given != nil {
@@ -59,6 +66,10 @@ func (p *plan) namespaces(c *early.Config, s *isolation.Spec, shared bool) error
 				return fmt.Errorf("%s namespace %s: %w", n.Type, n.Path, err)
 			}
 			p.opened = append(p.opened, fd)
+		}
+		if p.foreign != nil {
+			p.foreign.joins = append(p.foreign.joins, join{fd, int(flag)})
+			continue
 		}
 		c.Joins = append(c.Joins, early.Join{FD: p.add(fd), Type: uint32(flag)})
 	}

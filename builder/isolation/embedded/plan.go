@@ -25,6 +25,8 @@ type plan struct {
 	flags  uintptr // the namespaces that are made for the step
 	group  *cgroup.Group
 	owners *remembering // nil: they are not remembered
+	// foreign is set where the step has a user namespace of its own.
+	foreign *foreign
 }
 
 func (p *plan) close() error {
@@ -70,12 +72,12 @@ func (d *driver) plan(s *isolation.Step) (_ *plan, err error) {
 		Env:      process.Env,
 		AppArmor: process.ApparmorProfile,
 	}
-	p.fds = append(p.fds, root)
-	p.stdio(c, s, root)
-	if err := p.identity(c, s.Spec); err != nil {
+	p.fds = append(p.fds, root, -1, -1, -1)
+	if err := p.namespaces(c, s.Spec, d.o.SharedPID); err != nil {
 		return nil, err
 	}
-	if err := p.namespaces(c, s.Spec, d.o.SharedPID); err != nil {
+	p.stdio(c, s, root)
+	if err := p.identity(c, s.Spec); err != nil {
 		return nil, err
 	}
 	if err := p.mounts(c, s.Spec); err != nil {
@@ -105,8 +107,8 @@ func unsupported(s *isolation.Spec) string {
 		return "resource limits"
 	case len(l.Devices) > 0:
 		return "devices"
-	case len(l.UIDMappings)+len(l.GIDMappings) > 0:
-		return "id mappings"
+	case s.HasNamespace(specs.UserNamespace) != (len(l.UIDMappings) > 0 && len(l.GIDMappings) > 0):
+		return "a user namespace without both id mappings, or these without it"
 	case len(l.Sysctl) > 0:
 		return "sysctls"
 	case s.Process.SelinuxLabel != "" || l.MountLabel != "":
@@ -127,19 +129,20 @@ func (p *plan) stdio(c *early.Config, s *isolation.Step, filler int) {
 		if size := s.Spec.Process.ConsoleSize; size != nil {
 			c.Rows, c.Columns = uint32(size.Height), uint32(size.Width)
 		}
-		p.fds = append(p.fds, filler, filler, filler)
+		p.fds[early.StdinFD], p.fds[early.StdoutFD], p.fds[early.StderrFD] = filler, filler, filler
 		return
 	}
-	for _, std := range []struct {
+	for i, std := range []struct {
 		file *os.File
 		flag uint32
 	}{{s.Stdin, early.HasStdin}, {s.Stdout, early.HasStdout}, {s.Stderr, early.HasStderr}} {
 		if std.file == nil {
-			p.fds = append(p.fds, filler)
+			p.fds[early.StdinFD+i] = filler
 			continue
 		}
 		c.Flags |= std.flag
-		p.fds = append(p.fds, int(std.file.Fd()))
+		p.givePipe(std.file, s.Spec)
+		p.fds[early.StdinFD+i] = int(std.file.Fd())
 	}
 }
 
@@ -176,7 +179,7 @@ func (p *plan) identity(c *early.Config, s *isolation.Spec) error {
 		c.Rlimits = append(c.Rlimits, early.Rlimit{Resource: uint32(n), Soft: l.Soft, Hard: l.Hard})
 	}
 	switch {
-	case host().userns:
+	case host().userns, p.foreign != nil:
 		c.Devices = early.DevicesBind
 	case c.Bounding&(1<<unix.CAP_MKNOD) != 0:
 		c.Devices = early.DevicesCover

@@ -26,6 +26,8 @@ type process struct {
 	control *os.File
 	// running is set once the step's program has been executed.
 	running atomic.Bool
+	// ended ends the thread that it was started from; nil: that stays.
+	ended chan struct{}
 }
 
 // send gives the init its configuration.

@@ -47,7 +47,7 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 	o := p.follow(func(master *os.File) {
 		console.Go(func() { s.Console(master) })
 	}, func(fd *os.File) { plan.owners.listen(p.pid, fd) })
-	if o.started && o.err == nil {
+	if o.started && o.err == nil && plan.foreign == nil {
 		d.startAhead(plan.flags)
 	}
 	status, err := p.wait()
@@ -128,7 +128,7 @@ func (d *driver) take(plan *plan) (*process, error) {
 		// It died while it waited; that is no reason to fail.
 		p.end()
 	}
-	p, err := d.starter.start(flags)
+	p, err := d.start(flags, plan.foreign)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -146,6 +146,13 @@ func (d *driver) take(plan *plan) (*process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+func (d *driver) start(flags uintptr, f *foreign) (*process, error) {
+	if f != nil {
+		return d.starter.startForeign(flags, f)
+	}
+	return d.starter.start(flags)
 }
 
 // Prepare starts the init of the first step to come, so that it is ready when

@@ -27,11 +27,16 @@ type starter struct {
 	exeErr  error
 	null    *os.File
 	exeOnce sync.Once
+
+	copied   *os.File // a copy of it, that all may execute
+	copyErr  error
+	copyOnce sync.Once
 }
 
 type startRequest struct {
-	flags  uintptr
-	answer chan startAnswer
+	flags   uintptr
+	foreign *foreign // nil: in this process's user namespace
+	answer  chan startAnswer
 }
 
 type startAnswer struct {
@@ -49,8 +54,12 @@ func newStarter() (*starter, error) {
 
 // start starts an init in new namespaces.
 func (s *starter) start(flags uintptr) (*process, error) {
+	return s.request(startRequest{flags: flags})
+}
+
+func (s *starter) request(r startRequest) (*process, error) {
 	s.once.Do(func() { go s.serve() })
-	r := startRequest{flags, make(chan startAnswer, 1)}
+	r.answer = make(chan startAnswer, 1)
 	s.requests <- r
 	a := <-r.answer
 	return a.p, a.err
@@ -62,15 +71,15 @@ func (s *starter) serve() {
 	// The thread goes back to Go's pool, it does not end.
 	defer runtime.UnlockOSThread()
 	for r := range s.requests {
-		p, err := s.fork(r.flags)
+		p, err := s.fork(r.flags, r.foreign)
 		r.answer <- startAnswer{p, err}
 	}
 }
 
-func (s *starter) fork(flags uintptr) (*process, error) {
-	s.exeOnce.Do(func() { s.exe, s.exeErr = openSelf() })
-	if s.exeErr != nil {
-		return nil, s.exeErr
+func (s *starter) fork(flags uintptr, f *foreign) (*process, error) {
+	exe, err := s.programFor(f)
+	if err != nil {
+		return nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -81,7 +90,8 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 	p := &process{socket: pair[0], flags: flags}
 	name, files := early.Name, []*os.File{s.null, s.null, s.null, theirs}
 	sys := &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-	if flags&unix.CLONE_NEWPID == 0 {
+	f.attributesOf(sys)
+	if flags&unix.CLONE_NEWPID == 0 && f == nil {
 		control, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			unix.Close(pair[0])
@@ -95,7 +105,7 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 		// our terminal is the builder's to handle.
 		name, files, sys = monitorName, append(files, end), &syscall.SysProcAttr{Setsid: true}
 	}
-	p.child, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", s.exe.Fd()), []string{name},
+	p.child, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", exe.Fd()), []string{name},
 		&os.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sys})
 	if err == nil {
 		p.pid = p.child.Pid
@@ -114,6 +124,9 @@ func (s *starter) fork(flags uintptr) (*process, error) {
 	if errors.As(err, &errno) {
 		err = errno // without the descriptor's path, which tells nobody anything
 	}
+	if f != nil {
+		err = explainForeign(err)
+	}
 	return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 }
 
@@ -126,8 +139,10 @@ func closeAll(files []*os.File) {
 func (s *starter) close() error {
 	s.once.Do(func() {})
 	close(s.requests)
-	if s.exe != nil {
-		s.exe.Close()
+	for _, f := range []*os.File{s.exe, s.copied} {
+		if f != nil {
+			f.Close()
+		}
 	}
 	return s.null.Close()
 }
@@ -151,7 +166,11 @@ func openSelf() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open this program read-only: %w", err)
 	}
-	// Out of the way of the child's descriptors 0 to 3.
+	return highFile(fd)
+}
+
+// highFile moves a descriptor out of the way of a child's 0 to 3.
+func highFile(fd int) (*os.File, error) {
 	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
 	unix.Close(fd)
 	if err != nil {
