@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -94,6 +95,20 @@ func attributes(options []string) (set uint64) {
 		}
 	}
 	return set
+}
+
+// setsAttributes reports whether the kernel can set the attributes of a mount
+// (mount_setattr(2), Linux 5.12), without which nothing is mounted.
+var setsAttributes = sync.OnceValue(func() bool {
+	return !errors.Is(unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}), unix.ENOSYS)
+})
+
+// noMounts is why a step has none.
+func noMounts() string {
+	if !setsAttributes() {
+		return "this kernel is too old for mounts of steps (Linux 5.12 has them)"
+	}
+	return "this host allows no mounts"
 }
 
 // setAttributes sets attributes on a detached tree, all of it, and takes it
