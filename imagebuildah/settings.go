@@ -163,7 +163,7 @@ func (s *stage) expired(r *cache.Result) bool {
 	made := r.Created
 	if r.Layer != "" {
 		// Options.Timestamp sets the other time.
-		if l, err := s.b.engine.Store().Raw().Layer(string(r.Layer)); err == nil {
+		if l, err := s.b.engine.Store().Layer(string(r.Layer)); err == nil {
 			made = l.Created
 		}
 	}

@@ -47,11 +47,27 @@ type Cache struct {
 
 // layerStore is what the cache needs of containers/storage.
 type layerStore interface {
-	Layer(id string) (*storage.Layer, error)
+	// Has reports whether there is a layer with exactly this ID.
+	Has(id string) (bool, error)
 	Layers() ([]storage.Layer, error)
 	Images() ([]storage.Image, error)
 	Containers() ([]storage.Container, error)
 	DeleteLayer(id string) error
+}
+
+// layersOf is the layerStore of a real store.
+type layersOf struct {
+	storage.Store
+	st *store.Store
+}
+
+func (l layersOf) Has(id string) (bool, error) {
+	rec, err := l.st.Layer(id)
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		return false, nil
+	}
+	// The store finds layers by name and by the beginning of an ID as well.
+	return err == nil && rec.ID == id, err
 }
 
 // Open opens the cache of a store. It costs no I/O.
@@ -59,7 +75,7 @@ func Open(st *store.Store) (*Cache, error) {
 	if st == nil {
 		return nil, fmt.Errorf("build cache: no store: %w", define.ErrInvalid)
 	}
-	return &Cache{layers: st.Raw(), state: st.StateDir, now: time.Now}, nil
+	return &Cache{layers: layersOf{st.Raw(), st}, state: st.StateDir, now: time.Now}, nil
 }
 
 // Close lets a Prune elsewhere remove what this process has used. A process
@@ -125,15 +141,11 @@ func (c *Cache) hasLayer(id define.LayerID) (bool, error) {
 	if id == "" {
 		return true, nil
 	}
-	l, err := c.layers.Layer(string(id))
-	switch {
-	case errors.Is(err, storage.ErrLayerUnknown):
-		return false, nil
-	case err != nil:
+	there, err := c.layers.Has(string(id))
+	if err != nil {
 		return false, fmt.Errorf("build cache: look for layer %s in the store: %w", id, err)
 	}
-	// The store finds layers by name and by the beginning of an ID as well.
-	return l.ID == string(id), nil
+	return there, nil
 }
 
 // Save records a result under the key, and the key as the slot's latest. Key

@@ -47,15 +47,11 @@ func (m *memoryStore) add(parent, id define.LayerID) {
 	m.layers[string(id)] = storage.Layer{ID: string(id), Parent: string(parent), UncompressedSize: 100}
 }
 
-func (m *memoryStore) Layer(id string) (*storage.Layer, error) {
+func (m *memoryStore) Has(id string) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for known, l := range m.layers {
-		if len(id) > 3 && len(known) >= len(id) && known[:len(id)] == id || slices.Contains(l.Names, id) {
-			return &l, nil
-		}
-	}
-	return nil, storage.ErrLayerUnknown
+	_, ok := m.layers[id]
+	return ok, nil
 }
 
 func (m *memoryStore) Layers() ([]storage.Layer, error) {

@@ -67,13 +67,13 @@ func (s *Space) Open(ctx context.Context, id define.LayerID) (*Layer, error) {
 	if id == "" {
 		return nil, nil //nolint:nilnil // the empty root
 	}
-	var chainUp []*storage.Layer // topmost first
+	var chainUp []*store.LayerRecord // topmost first
 	seen := map[string]bool{}
 	for next := string(id); next != ""; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		l, err := s.st.Raw().Layer(next)
+		l, err := s.st.Layer(next)
 		if err != nil {
 			if errors.Is(err, storage.ErrLayerUnknown) {
 				return nil, fmt.Errorf("layer %s: %s is not in the store: %w", id, next, define.ErrNotFound)
@@ -91,14 +91,14 @@ func (s *Space) Open(ctx context.Context, id define.LayerID) (*Layer, error) {
 	for i := len(chainUp) - 1; i >= 0; i-- {
 		l := chainUp[i]
 		n := &Layer{parent: top, depth: top.Depth() + 1, stored: true, done: make(chan struct{})}
-		n.special = len(l.UIDMap) > 0 || len(l.GIDMap) > 0
-		n.info = Info{ID: define.LayerID(l.ID), DiffID: l.UncompressedDigest, Size: l.UncompressedSize}
+		n.special = l.Mapped
+		n.info = Info{ID: define.LayerID(l.ID), DiffID: l.DiffID, Size: l.Size}
 		switch {
-		case l.UncompressedDigest == "":
+		case l.DiffID == "":
 		case top == nil:
-			n.info.ChainID = l.UncompressedDigest
+			n.info.ChainID = l.DiffID
 		case top.info.ChainID != "":
-			n.info.ChainID = chain(top.info.ChainID, l.UncompressedDigest)
+			n.info.ChainID = chain(top.info.ChainID, l.DiffID)
 		}
 		close(n.done)
 		top = n

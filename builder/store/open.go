@@ -43,6 +43,8 @@ type Store struct {
 
 	turn     chan struct{} // held while this process has or waits for the lock
 	lockFile *os.File      // opened by the first Lock, guarded by turn
+
+	layers layerIndex
 }
 
 // Open opens the store, creating it when it does not exist.
@@ -160,6 +162,9 @@ func openError(so types.StoreOptions, err error) error {
 func (s *Store) Close() error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
+	s.layers.mu.Lock()
+	s.layers.drop()
+	s.layers.mu.Unlock()
 	if s.lockFile != nil {
 		err := s.lockFile.Close()
 		s.lockFile = nil
