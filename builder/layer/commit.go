@@ -2,23 +2,17 @@ package layer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/stratabuild/strata/builder/overlay"
 	"github.com/stratabuild/strata/builder/store"
-	"github.com/stratabuild/strata/define"
-	"go.podman.io/storage"
-	drivers "go.podman.io/storage/drivers"
-	"golang.org/x/sys/unix"
 )
 
 // commit takes one frozen layer into the store, in the background. Reading
-// goes on for several layers at once; entering the store is in the parents'
-// order and one at a time.
+// goes on for several layers at once; they enter the store in the parents'
+// order, those that are ready together at once (see adopt.go).
 type commit struct {
 	space   *Space
 	layer   *Layer
@@ -27,43 +21,41 @@ type commit struct {
 }
 
 func (c *commit) run(ctx context.Context) {
-	defer close(c.layer.done)
-	c.layer.info, c.layer.err = c.commit(ctx)
+	l := c.layer
+	if a, err := c.prepare(ctx); err != nil {
+		l.err = err
+		close(l.known)
+	} else {
+		l.info = a.info
+		c.space.enqueue(a) // before children can know of it
+		close(l.known)
+		<-a.done
+		a.sum.Close()
+		l.err = a.err
+	}
+	close(l.done)
 	// The work directory is of no use any more; the upper is a layer now, or
 	// stays as a lower directory until the space closes.
 	_ = c.scratch.RemoveWork()
 }
 
-func (c *commit) commit(ctx context.Context) (Info, error) {
-	s, l := c.space, c.layer
+// prepare does all that needs no lock.
+func (c *commit) prepare(ctx context.Context) (*adoption, error) {
 	sum, err := c.digest(ctx)
 	if err != nil {
-		return Info{}, fmt.Errorf("reading the new layer: %w", err)
+		return nil, fmt.Errorf("reading the new layer: %w", err)
 	}
-	defer sum.Close()
-	parent, err := l.parent.Wait(ctx)
+	parent, err := c.layer.parent.waitKnown(ctx)
 	if err != nil {
-		return Info{}, fmt.Errorf("the layer below: %w", err)
+		sum.Close()
+		return nil, fmt.Errorf("the layer below: %w", err)
 	}
-	info := parent.child(sum.Digest, sum.Size)
-	unlock, err := s.st.Lock(ctx)
-	if err != nil {
-		return Info{}, err
+	a := &adoption{ctx: ctx, commit: c, parent: parent, info: parent.child(sum.Digest, sum.Size), sum: sum, done: make(chan struct{})}
+	if err := a.stage(); err != nil {
+		sum.Close()
+		return nil, fmt.Errorf("the record of the new layer: %w", store.Explain(c.space.st.Raw().GraphRoot(), err))
 	}
-	defer unlock()
-	_, err = s.st.Raw().Layer(string(info.ID))
-	if err == nil {
-		// The same layer was made before, and this one is not needed; but the
-		// image that it was made for may go away at any time.
-		if err = s.ws.Pin(ctx, info.ID); !errors.Is(err, define.ErrNotFound) {
-			return info, err
-		}
-		err = storage.ErrLayerUnknown // it has just gone
-	}
-	if !errors.Is(err, storage.ErrLayerUnknown) {
-		return Info{}, fmt.Errorf("layer %s: %w", info.ID, err)
-	}
-	return info, c.adopt(ctx, parent, info, sum)
+	return a, nil
 }
 
 // digest reads the upper once.
@@ -96,43 +88,6 @@ func (c *commit) stream(ctx context.Context) (*tarStream, error) {
 		t.spill = dir
 	}
 	return t, t.openLinks()
-}
-
-// adopt renames the upper directory into the store.
-func (c *commit) adopt(ctx context.Context, parent, info Info, sum *summary) error {
-	s := c.space
-	dir, _, err := s.ws.Dir(ctx)
-	if err != nil {
-		return err
-	}
-	fi, err := c.layer.dirs[0].Stat()
-	if err != nil {
-		return err
-	}
-	mode := fi.Mode()
-	split := sum.TarSplit
-	sum.TarSplit = nil // closed by the store
-	_, err = s.st.Raw().ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID:          string(info.ID),
-		ParentLayer: string(parent.ID),
-		DiffOutput: &drivers.DriverWithDifferOutput{
-			Target:             filepath.Join(dir, c.scratch.UpperName()),
-			Size:               info.Size,
-			UncompressedDigest: info.DiffID,
-			UIDs:               sum.UIDs,
-			GIDs:               sum.GIDs,
-			TarSplit:           split,
-			RootDirMode:        &mode,
-		},
-		DiffOptions: &drivers.ApplyDiffWithDifferOpts{},
-	})
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, storage.ErrNotSupported) {
-		return c.unpack(ctx, parent, info)
-	}
-	if err != nil {
-		return fmt.Errorf("taking layer %s into the store: %w", info.ID, store.Explain(s.st.Raw().GraphRoot(), err))
-	}
-	return c.keepLinks(dir, info)
 }
 
 // unpack is adopt for a store that turns out not to take directories: the

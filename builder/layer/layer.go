@@ -55,9 +55,12 @@ type Layer struct {
 	// mapped, or the content lies in a composefs image.
 	special bool
 
-	done chan struct{} // closed when info and err are set
-	info Info
-	err  error
+	// known, if any, is closed when info is set, or err where there is none:
+	// what lies on top of the layer need not wait until it is in the store.
+	known chan struct{}
+	done  chan struct{} // closed when info and err are set
+	info  Info
+	err   error
 }
 
 // Parent is the layer below; nil for the bottom one.
@@ -93,6 +96,28 @@ func (l *Layer) Wait(ctx context.Context) (Info, error) {
 	case <-ctx.Done():
 		return Info{}, fmt.Errorf("waiting for a layer to be committed: %w", ctx.Err())
 	}
+}
+
+// waitKnown returns once it is known what the layer will be: it may be on its
+// way to the store.
+func (l *Layer) waitKnown(ctx context.Context) (Info, error) {
+	if l == nil || l.known == nil {
+		return l.Wait(ctx)
+	}
+	select {
+	case <-l.known:
+	case <-ctx.Done():
+		return Info{}, fmt.Errorf("waiting for a layer to be read: %w", ctx.Err())
+	}
+	select {
+	case <-l.done:
+		return l.info, l.err
+	default:
+	}
+	if l.info.ID == "" {
+		return l.Wait(ctx)
+	}
+	return l.info, nil
 }
 
 // base returns the nearest layer of the chain that was opened from the store.

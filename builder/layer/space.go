@@ -39,6 +39,9 @@ type Space struct {
 	views   map[*View]struct{}
 
 	lowerLogs lowerLogs
+
+	queue    []*adoption // layers that are to enter the store, parents first
+	adopting bool        // a goroutine works on queue
 }
 
 // NewSpace makes an empty space; it costs nothing until it is used.

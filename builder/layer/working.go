@@ -277,7 +277,7 @@ func (w *Working) freezeOverlay(ctx context.Context, o FreezeOptions) (*Layer, e
 // commitUpper makes the frozen upper of a scratch directory a layer on top of
 // parent, and commits it in the background.
 func (s *Space) commitUpper(ctx context.Context, parent *Layer, scratch *overlay.Scratch, o FreezeOptions) *Layer {
-	l := &Layer{parent: parent, depth: parent.Depth() + 1, dirs: []*os.File{scratch.Upper}, done: make(chan struct{})}
+	l := &Layer{parent: parent, depth: parent.Depth() + 1, dirs: []*os.File{scratch.Upper}, known: make(chan struct{}), done: make(chan struct{})}
 	s.keep(scratch.Upper)
 	if s.st.UserXattr() {
 		// Now: it moves when the directory becomes a layer's. What is wrong with

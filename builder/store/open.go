@@ -45,6 +45,9 @@ type Store struct {
 	lockFile *os.File      // opened by the first Lock, guarded by turn
 
 	layers layerIndex
+
+	togetherOnce sync.Once
+	together     bool // see AdoptsTogether
 }
 
 // Open opens the store, creating it when it does not exist.
