@@ -28,7 +28,7 @@ tests() { # prefix pattern as...
 	local prefix=$1 pattern=$2
 	shift 2
 	cd /payload/src/tests || exit
-	"$@" ./tests.test -test.v -test.parallel 2 -test.timeout 25m -test.run "$pattern" </dev/null >/tmp/out 2>&1
+	"$@" ./tests.test -test.v -test.parallel 2 -test.timeout 200m -test.run "$pattern" </dev/null >/tmp/out 2>&1
 	say "$prefix"
 }
 
@@ -36,7 +36,7 @@ binary() { # prefix program pattern as...
 	local prefix=$1 program=$2 pattern=$3
 	shift 3
 	cd /tmp || exit
-	"$@" "/payload/$program" -test.v -test.timeout 10m -test.run "$pattern" </dev/null >/tmp/out 2>&1
+	"$@" "/payload/$program" -test.v -test.timeout 60m -test.run "$pattern" </dev/null >/tmp/out 2>&1
 	say "$prefix"
 }
 
@@ -65,6 +65,8 @@ check "doctor says $mode" sh -c "strata doctor --json | grep -q '\"version\": \"
 binary cgroup cgroup.test '.*' env
 pattern=$(cat /payload/pattern)
 tests root "${pattern:-TestScripts/^(run|rootless|runtime)\$|TestScripts/^option\$/^(limits|capabilities|network|isolation.*)\$|TestScripts/^command\$/^(doctor|info).*}" env
+pattern=$(cat /payload/pattern-user)
+[ -z "$pattern" ] || tests user "$pattern" $as
 if [ "$mode" = v2 ]; then
 	tests user 'TestScripts/^run$/^(limits|memory.*|cgroup_parent|scope|namespaces)$' $as
 	tests delegated 'TestScripts/^run$/^(limits|memory.*|scope)$' $as systemd-run --user --scope --quiet -p Delegate=yes

@@ -7,12 +7,15 @@
 #
 #	tests/vm/run.sh [v2|hybrid|v1...]
 #
-# STRATA_BINARY is the program to test, STRATA_VM_DIR where the machine is kept
-# (bin/vm), STRATA_VM_TESTS a pattern of the root's scripts.
+# STRATA_BINARY is the program to test, STRATA_VM_SUITE Debian's release
+# (bookworm; bullseye has Linux 5.10), STRATA_VM_DIR where the machine is kept
+# (bin/vm), STRATA_VM_TESTS a pattern of root's scripts, STRATA_VM_USER_TESTS of
+# a user's beside it, STRATA_VM_TIMEOUT how many seconds a machine may run.
+# Without KVM a build takes seconds, and tens of them beside other work.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-machine=${STRATA_VM_DIR:-$PWD/bin/vm}
+machine=${STRATA_VM_DIR:-$PWD/bin/vm${STRATA_VM_SUITE:+-$STRATA_VM_SUITE}}
 status=0
 tests/vm/setup.sh "$machine" || status=$?
 [ $status != 77 ] || exit 0
@@ -43,6 +46,7 @@ go test -c -o "$work/payload/src/tests/tests.test" ./tests
 go test -c -o "$work/payload/cgroup.test" ./builder/cgroup
 go test -c -o "$work/payload/embedded.test" ./builder/isolation/embedded
 printf '%s\n' "${STRATA_VM_TESTS:-}" >"$work/payload/pattern"
+printf '%s\n' "${STRATA_VM_USER_TESTS:-}" >"$work/payload/pattern-user"
 mke2fs -q -t ext4 -d "$work/payload" "$work/payload.img" 400M
 
 boot() { # mode kernel-arguments...
@@ -57,7 +61,7 @@ boot() { # mode kernel-arguments...
 		-append "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check systemd.default_timeout_start_sec=900 strata.mode=$mode $*" </dev/null >"$work/console" 2>&1 &
 	qemu=$!
 	local waited=0
-	while kill -0 $qemu 2>/dev/null && [ $waited -lt "${STRATA_VM_TIMEOUT:-1800}" ]; do
+	while kill -0 $qemu 2>/dev/null && [ $waited -lt "${STRATA_VM_TIMEOUT:-14400}" ]; do
 		sleep 1
 		waited=$((waited + 1))
 	done
