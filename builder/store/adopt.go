@@ -219,8 +219,27 @@ func openRecords(dir string, lock *lockfile.LockFile) (*records, error) {
 
 // has reports whether there is a record of the layer.
 func (r *records) has(id define.LayerID) bool {
-	word := []byte(`"id":"` + string(id) + `"`)
-	return bytes.Contains(r.text, word) || bytes.Contains(r.more, word) || bytes.Contains(r.volatile, word)
+	return hasRecord(r.more, id) || hasRecord(r.text, id) || hasRecord(r.volatile, id)
+}
+
+// hasRecord looks for a part of the ID that is short enough to be searched for
+// with the processor's vector instructions, which bytes.Index does not do for
+// the whole: a list may have many megabytes.
+func hasRecord(text []byte, id define.LayerID) bool {
+	const key = `"id":"`
+	part := []byte(id)
+	part = part[:min(24, len(part))]
+	for at := 0; ; {
+		i := bytes.Index(text[at:], part)
+		if i < 0 || len(part) == 0 {
+			return false
+		}
+		i += at
+		if bytes.HasSuffix(text[:i], []byte(key)) && bytes.HasPrefix(text[i:], []byte(id+`"`)) {
+			return true
+		}
+		at = i + 1
+	}
 }
 
 // write replaces the file by what it was and the further records.

@@ -216,6 +216,28 @@ func TestAdoptUnknownForm(t *testing.T) {
 	}
 }
 
+// A layer has a record when it is an ID of one, not a parent or a part of it.
+func TestHasRecord(t *testing.T) {
+	t.Parallel()
+	id := digest.FromString("x").Encoded()
+	for text, want := range map[string]bool{
+		`[{"id":"` + id + `"}`:                                       true,
+		`[{"id":"a","parent":"` + id + `"}`:                          false,
+		`[{"id":"a","parent":"` + id + `"},{"id":"` + id + `","c":1`: true,
+		`[{"id":"` + id + `0"}`:                                      false,
+		`[{"id":"` + id[:63] + `"}`:                                  false,
+		`[{"id":"` + id[1:] + `"}`:                                   false,
+		"":                                                           false,
+	} {
+		if got := hasRecord([]byte(text), define.LayerID(id)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+	if hasRecord([]byte(`[{"id":""}`), "") {
+		t.Error("a layer without an ID was found")
+	}
+}
+
 // BenchmarkAdopt is what a group of layers costs in a store that holds some,
 // each of 200 bytes in the list.
 func BenchmarkAdopt(b *testing.B) {
