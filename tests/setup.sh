@@ -38,6 +38,7 @@ test)
 	into=peers need nft nftables "tests beside other tables are then skipped"
 	into=peers need gcc gcc "the comparison with libseccomp is then skipped"
 	[ -e /usr/include/seccomp.h ] || into=peers need libseccomp-headers libseccomp-dev "the comparison with libseccomp is then skipped"
+	into=peers need bindfs bindfs "tests of homes on a server's file system are then skipped"
 	into=peers need dbus-daemon dbus "the call to systemd is then tried on a bus of ours only"
 	into=peers need qemu-aarch64-static qemu-user-static "tests of RUN for other architectures are then skipped"
 	;;

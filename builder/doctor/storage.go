@@ -162,7 +162,10 @@ func (x *examiner) storage(context.Context) {
 		// Root may write everywhere, says access(2); /proc and its like differ.
 		root.State, root.Text, root.Remedy = Missing, fmt.Sprintf("%s cannot be made: %s", c.GraphRoot, x.scratch), "--root DIRECTORY"
 	case c.Note != "":
-		root.State, root.Remedy = Lesser, "set HOME, or --root, to a directory of yours"
+		root.State, root.Text = Lesser, c.Note
+		if i := strings.LastIndex(c.Note, ": "); i > 0 { // what follows is the remedy
+			root.Text, root.Remedy = c.Note[:i], c.Note[i+2:]
+		}
 	}
 	run := x.fact("storage.runroot", "volatile state", "%s", c.RunRoot).with("path", c.RunRoot)
 	if at := existing(c.RunRoot); x.access(at, unix.W_OK|unix.X_OK) != nil {

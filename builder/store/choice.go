@@ -35,6 +35,7 @@ func Choose(o Options) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
+	settleDriver(&so)
 	c := Choice{
 		GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName, DriverOptions: so.GraphDriverOptions,
 		Note: note,
@@ -79,8 +80,23 @@ func removeMade(before map[string]bool) {
 const homeless = "/var/tmp/strata-%d"
 
 // settlePaths gives a user whose default paths cannot be used others, and
-// says so. What the user or a storage.conf has chosen stays as it is.
+// says so. What the user or a storage.conf has chosen stays as it is, and so
+// does a store that exists; of them it is said what they cannot keep.
 func settlePaths(o Options, so *types.StoreOptions) (note string, err error) {
+	if note, err = settleHome(o, so); note != "" || err != nil {
+		return note, err
+	}
+	root := so.GraphRoot
+	if o.Root != "" {
+		root = o.Root
+	}
+	if err := unfit(nearest(root), o.SingleID); err != nil {
+		return fmt.Sprintf("the store %s cannot keep all of an image: %v: --root on a disk's file system (ext4, xfs, btrfs) can", root, err), nil
+	}
+	return "", nil
+}
+
+func settleHome(o Options, so *types.StoreOptions) (note string, err error) {
 	uid := unshare.GetRootlessUID()
 	if !unshare.IsRootless() || uid == 0 || o.Root != "" {
 		return "", nil
@@ -96,11 +112,18 @@ func settlePaths(o Options, so *types.StoreOptions) (note string, err error) {
 	if so.GraphRoot != standard {
 		return "", nil
 	}
+	dir := fmt.Sprintf(homeless, uid)
 	why := unusable(standard)
 	if why == nil {
-		return "", nil
+		if _, err := os.Lstat(standard); err == nil {
+			return "", nil // it may hold images
+		}
+		if why = unfit(nearest(standard), o.SingleID); why == nil || unfit(filepath.Dir(dir), o.SingleID) != nil || ownDir(dir) != nil {
+			return "", nil
+		}
+		so.GraphRoot = filepath.Join(dir, "storage")
+		return fmt.Sprintf("images are kept in %s, because %s cannot keep all of them: %v: set --root to a directory on a disk's file system to choose another", so.GraphRoot, standard, why), nil
 	}
-	dir := fmt.Sprintf(homeless, uid)
 	if err := ownDir(dir); err != nil {
 		return "", fmt.Errorf("images cannot be kept in %s (%w), nor in %s (%w): set HOME, or --root and --runroot: %w", standard, why, dir, err, define.ErrInvalid)
 	}

@@ -15,20 +15,17 @@ import (
 // fuseDevice is what fuse-overlayfs mounts with (fuse(4)).
 const fuseDevice = "/dev/fuse"
 
-// settleDriver chooses vfs for a store that is new, where the kernel mounts no
-// overlay on its file system and fuse-overlayfs is not there to do so, or
-// could not without /dev/fuse, as in most containers. The library's own choice
-// would end with an error in the first case and with a store that mounts
-// nothing in the second. why is that, for the user; "" leaves the driver as it
-// is. What is in a store of overlay's is not given up.
+// settleDriver chooses vfs where the library would take an overlay that does
+// not work: where the kernel mounts none on the store's file system, and
+// fuse-overlayfs is not installed or cannot open /dev/fuse, as in most
+// containers. why is that, for the user; "" leaves the driver as it is.
+// Only a store that is new, or has the driver vfs, is looked at: what is in a
+// store of overlay's is not given up.
 func settleDriver(so *types.StoreOptions) (why string) {
 	switch {
 	case so.GraphDriverName == "vfs":
 		if on(so.GraphRoot, unix.OVERLAYFS_SUPER_MAGIC) {
 			return noOverlay(so.GraphRoot)
-		}
-		if !mayMount() {
-			return noMounts
 		}
 		return ""
 	case so.GraphDriverName != "" || len(so.GraphDriverPriority) > 0 || os.Geteuid() != 0 || hasDriver(so.GraphRoot, "overlay"):
@@ -39,8 +36,14 @@ func settleDriver(so *types.StoreOptions) (why string) {
 			return ""
 		}
 	}
-	// As the library asks, which keeps the answer below the run root.
-	if works, failed := overlay.SupportsNativeOverlay(filepath.Join(so.GraphRoot, "overlay"), filepath.Join(so.RunRoot, "overlay")); works || failed != nil {
+	works, err := mountsOverlay(so.GraphRoot)
+	if err != nil {
+		return ""
+	}
+	// The library remembers in the run root what it has found out, for any
+	// store.
+	_ = os.Remove(filepath.Join(so.RunRoot, "overlay", fmt.Sprintf("overlay-%t", !works)))
+	if works {
 		return ""
 	}
 	why = noOverlay(so.GraphRoot)
@@ -53,6 +56,19 @@ func settleDriver(so *types.StoreOptions) (why string) {
 	}
 	so.GraphDriverName = "vfs"
 	return why
+}
+
+// mountsOverlay asks the kernel, as the library asks it, whether there can be
+// an overlay on the file system that a store is on or will be. Nothing is
+// left there.
+func mountsOverlay(root string) (bool, error) {
+	dir, err := os.MkdirTemp(nearest(root), ".strata-overlay-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	works, _ := overlay.SupportsNativeOverlay(filepath.Join(dir, "overlay"), filepath.Join(dir, "run"))
+	return works, nil
 }
 
 func fuseOpens() error {
