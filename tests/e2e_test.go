@@ -31,7 +31,7 @@ import (
 //	clean                 check that no mount, workspace or temporary file is left
 //	mode FILE OCTAL       check a file's permission bits
 //
-// and the conditions [root], [userns], [mounts], [overlay], [newuidmap], [runc], [crun], [binfmt], [limits],
+// and the conditions [root], [userns], [mounts], [overlay], [newuidmap], [users], [runc], [crun], [binfmt], [limits],
 // [apparmor], [scope], [idmap].
 func TestScripts(t *testing.T) {
 	binary := testenv.Strata(t)
@@ -85,11 +85,11 @@ func setup(e *testscript.Env, binary, base string) error {
 	return nil
 }
 
-// condition answers [root], [userns], [overlay], [newuidmap], [runc] and [crun]
+// condition answers [root], [userns], [overlay], [newuidmap], [users], [runc] and [crun]
 // by trying; programs are testscript's own [exec:NAME].
 func condition(name string) (bool, error) {
 	switch name {
-	case "root", "userns", "mounts", "overlay", "newuidmap", "runc", "crun", "binfmt", "limits", "apparmor", "scope", "idmap":
+	case "root", "userns", "mounts", "overlay", "newuidmap", "users", "runc", "crun", "binfmt", "limits", "apparmor", "scope", "idmap":
 		return testenv.Named(name)() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)

@@ -60,7 +60,7 @@ func (x *examiner) uses(ctx context.Context) {
 	case x.o.Refused != nil:
 		x.use("ids", "ids", Missing, "none", x.namespaceRemedy("max_user_namespaces", x.o.Refused))
 	case i.SingleID:
-		text := "one id: files are given to others in the image only; USER needs a range"
+		text := "one id: other users and owners than root are in the image only"
 		if builder.RemembersOwners(x.isolation) != nil {
 			text = "one id: COPY and ADD give files to others in the image only; chown in steps, and USER, need a range"
 		}

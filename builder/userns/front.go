@@ -62,7 +62,7 @@ func nestedPlans(o Options) []plan {
 }
 
 func singleNote(cause error) string {
-	return fmt.Sprintf("only one user id is available: %v; other owners that files are given are in the image only, and steps cannot have a USER", cause)
+	return fmt.Sprintf("only one user id is available: %v; other users and owners than root are in the image only", cause)
 }
 
 // withPIDs completes the plans for user namespaces: each with a pid namespace

@@ -26,7 +26,7 @@ func Require(t testing.TB, conditions ...Condition) {
 }
 
 // Named returns the condition that scripts call by that name: root, userns,
-// overlay, newuidmap, binfmt, limits, apparmor, scope, or the name of a program.
+// overlay, newuidmap, users, binfmt, limits, apparmor, scope, or the name of a program.
 func Named(name string) Condition {
 	switch name {
 	case "root":
@@ -39,6 +39,8 @@ func Named(name string) Condition {
 		return Overlay
 	case "newuidmap":
 		return Newuidmap
+	case "users":
+		return Users
 	case "binfmt":
 		return Binfmt
 	case "limits":
@@ -133,6 +135,19 @@ var Newuidmap = Condition(sync.OnceValue(func() error {
 		return fmt.Errorf("no id ranges from newuidmap here: %w: %s", err, firstLine(out))
 	}
 	return nil
+}))
+
+// Users: steps can be other users than root, with the ids themselves or, with
+// one id, by being told.
+var Users = Condition(sync.OnceValue(func() error {
+	if Root() == nil || Newuidmap() == nil {
+		return nil
+	}
+	b, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
+	if err != nil || !strings.Contains(string(b), "user_notif") {
+		return errors.New("one id only, and no seccomp notifications")
+	}
+	return Mounts()
 }))
 
 // HasNewuidmap reports Newuidmap.
