@@ -24,6 +24,7 @@ type Streams struct {
 // Run executes one command line (without the program's name) and returns its
 // exit status. What went wrong has been reported on std.Err.
 func Run(ctx context.Context, args []string, std Streams) int {
+	tuneCollector()
 	return newApp(std).run(ctx, args)
 }
 
