@@ -125,13 +125,13 @@ func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, erro
 		files = append(files, root, nil)
 		for _, m := range spec.Mounts {
 			if isBind(m.Options, m.Type) && m.Destination != "/sys" {
-				return nil, files, fmt.Errorf("volume %s: %s: copy it in, or give CAP_SYS_ADMIN: %w", m.Destination, noMounts(), define.ErrUnsupported)
+				return nil, files, fmt.Errorf("volume %s: %s: copy it in: %w", m.Destination, noMounts(), define.ErrUnsupported)
 			}
 		}
 		for _, p := range linux.MaskedPaths {
 			// There is no /proc and no /sys at all.
 			if !strings.HasPrefix(p, "/proc/") && !strings.HasPrefix(p, "/sys/") {
-				return nil, files, fmt.Errorf("masked %s: %s: leave it out of the image, or give CAP_SYS_ADMIN: %w", p, noMounts(), define.ErrUnsupported)
+				return nil, files, fmt.Errorf("masked %s: %s: leave it out of the image: %w", p, noMounts(), define.ErrUnsupported)
 			}
 		}
 		j.Files = s.Spec.Files

@@ -29,7 +29,7 @@ func initMain() int {
 // becomeStep sets everything up and executes the program.
 func becomeStep(j *job) *report {
 	// From here on nothing of ours is inherited, whatever happens.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := closeOnExec(); err != nil {
 		return failed("descriptors", err)
 	}
 	// A handler in place of what was ignored: execve resets handlers only.

@@ -56,7 +56,7 @@ func monitorMain() int {
 
 func monitor(j *job, control *os.File) *report {
 	// Inherited descriptors of whoever started the driver.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := closeOnExec(); err != nil {
 		return failed("descriptors", err)
 	}
 	// Signals that were ignored get a handler here, and so their default in

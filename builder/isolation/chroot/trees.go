@@ -108,7 +108,7 @@ func noMounts() string {
 	if !setsAttributes() {
 		return "this kernel is too old for mounts of steps (Linux 5.12 has them)"
 	}
-	return "this host allows no mounts"
+	return "this host allows no mounts (CAP_SYS_ADMIN would)"
 }
 
 // setAttributes sets attributes on a detached tree, all of it, and takes it

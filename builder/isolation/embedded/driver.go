@@ -64,11 +64,14 @@ func New(o Options) (isolation.Driver, error) {
 func (d *driver) Name() string { return "embedded" }
 
 // Available makes a container's namespaces once and tries in them what some
-// hosts forbid. As root outside any user namespace it trusts and looks at
-// nothing.
+// hosts forbid. As root outside any user namespace it trusts, and looks at the
+// kernel's age alone.
 func (d *driver) Available(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if errors.Is(unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}), unix.ENOSYS) {
+		return explain(fmt.Errorf("mount_setattr: %w", unix.ENOSYS))
 	}
 	if !host().userns && os.Geteuid() == 0 && hasSysAdmin() && !d.o.SharedPID {
 		return nil
@@ -115,7 +118,7 @@ func explain(err error) error {
 		remedy = "; namespaces need CAP_SYS_ADMIN, and no seccomp or LSM profile in the way " +
 			"(in a container: --security-opt seccomp=unconfined, unmask=/proc/*); --isolation chroot needs less"
 	case errors.Is(err, syscall.ENOSYS):
-		remedy = "; the kernel must be 5.12 or newer"
+		remedy = "; the kernel must be 5.12 or newer, and a container's seccomp profile no older; --isolation chroot needs less"
 	}
 	return fmt.Errorf("embedded isolation: %w%s: %w", err, remedy, define.ErrUnsupported)
 }
