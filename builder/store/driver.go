@@ -24,6 +24,9 @@ const fuseDevice = "/dev/fuse"
 func settleDriver(so *types.StoreOptions) (why string) {
 	switch {
 	case so.GraphDriverName == "vfs":
+		if !mayMount() {
+			return noMounts
+		}
 		if on(so.GraphRoot, unix.OVERLAYFS_SUPER_MAGIC) {
 			return noOverlay(so.GraphRoot)
 		}
