@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// tries is how often a race is tried.
+// tries is how often a race is tried: so many steps are executed against it.
 func tries(t *testing.T) int {
 	t.Helper()
 	if s := os.Getenv("STRATA_SECURITY_TRIES"); s != "" {
@@ -21,7 +21,12 @@ func tries(t *testing.T) int {
 		}
 		return n
 	}
-	return 10
+	return 40
+}
+
+// attempts is how many steps a build has begun, as it says, without FROM.
+func attempts(stderr string) int {
+	return max(1, strings.Count("\n"+stderr, "\nSTEP ")-1)
 }
 
 // thorough reports a run that has time.
@@ -43,10 +48,10 @@ func cacheMountRace(p *place) {
 RUN --mount=type=cache,id=race,target=/c cd /c; while test ! -e stop; do mkdir -p s; mv s t; ln -s ` + p.canary + ` s; rm s; mv t s; done
 `})
 	stop := p.context(map[string]string{"Containerfile": "FROM localhost/busybox\nRUN --mount=type=cache,id=race,target=/c touch /c/stop\n"})
-	use := p.context(map[string]string{"Containerfile": `FROM localhost/busybox
-RUN --mount=type=cache,id=race,source=s,target=/c cat /c/file; echo broken >/c/file; touch /c/new; true
+	// A step whose mount is refused is the last of its build.
+	use := p.context(map[string]string{"Containerfile": "FROM localhost/busybox\n" + strings.Repeat(`RUN --mount=type=cache,id=race,source=s,target=/c cat /c/file; echo broken >/c/file; touch /c/new; true
 RUN --mount=type=cache,id=race,target=/r --mount=type=tmpfs,target=/r/s/sub --mount=type=bind,target=/r/s/dir ls /r/s/dir >/dev/null; true
-`})
+`, 10)})
 	var background sync.WaitGroup
 	background.Go(func() {
 		// Not p.run: it goes on for longer than a minute.
@@ -57,11 +62,9 @@ RUN --mount=type=cache,id=race,target=/r --mount=type=tmpfs,target=/r/s/sub --mo
 		}
 	})
 	time.Sleep(300 * time.Millisecond)
-	for range tries(t) {
-		p.run("", "build", "--no-cache", use)
-		if t.Failed() {
-			break
-		}
+	for n := 0; n < tries(t) && !t.Failed(); {
+		_, stderr, _ := p.run("", "build", "--no-cache", use)
+		n += attempts(stderr)
 	}
 	p.ok("", "build", "--no-cache", stop)
 	background.Wait()
@@ -92,9 +95,10 @@ func contextRace(p *place) {
 			_ = os.Rename(aside, d)
 		}
 	})
-	for i := range tries(t) {
-		p.run("", "build", "--no-cache", "--build-context", "x="+dir, "-t", "race", dir)
-		if t.Failed() || i%50 == 49 && p.search(filepath.Join(p.work, "store")) != "" {
+	for i, n := 0, 0; n < tries(t) && !t.Failed(); i++ {
+		_, stderr, _ := p.run("", "build", "--no-cache", "--build-context", "x="+dir, "-t", "race", dir)
+		n += attempts(stderr)
+		if i%50 == 49 && p.search(filepath.Join(p.work, "store")) != "" {
 			break
 		}
 	}
@@ -110,7 +114,7 @@ func layerRace(p *place) {
 	out, _ := p.ok("", "images", "-q")
 	base := strings.TrimSpace(out)
 	names := []string{}
-	for i := range 4 {
+	for i := range 8 {
 		layout := p.layout(
 			archive(t, []member{{kind: '5', name: "d"}, {kind: '5', name: "d/dir"}, {kind: '0', name: "d/file", content: "x" + strconv.Itoa(i)}}),
 			archive(t, []member{
