@@ -3,7 +3,6 @@ package builder
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
 	"sync"
@@ -86,7 +85,7 @@ func (e *Engine) chooseMap(o *isolation.Options) error {
 	}
 	if o.IDMap.IsZero() {
 		if (mode == string(isolation.NamespacePrivate) || mode == "container") && !o.Rootless {
-			own, err := ownMap()
+			own, err := isolation.OwnIDs()
 			o.IDMap = own
 			return err
 		}
@@ -98,7 +97,7 @@ func (e *Engine) chooseMap(o *isolation.Options) error {
 	if !o.Rootless {
 		return nil
 	}
-	own, err := ownMap()
+	own, err := isolation.OwnIDs()
 	switch {
 	case err != nil:
 		return err
@@ -121,30 +120,6 @@ func checkMapped(driver string, m isolation.IDMap) error {
 		return nil
 	}
 	return fmt.Errorf("user namespace of a step: %s isolation gives none; use --isolation embedded, or leave the map of ids out: %w", driver, define.ErrUnsupported)
-}
-
-// ownMap gives each id of this process's user namespace itself.
-func ownMap() (m isolation.IDMap, err error) {
-	if m.UID, err = ownIDs("/proc/self/uid_map"); err == nil {
-		m.GID, err = ownIDs("/proc/self/gid_map")
-	}
-	return m, err
-}
-
-func ownIDs(file string) ([]specs.LinuxIDMapping, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("map of ids: %w", err)
-	}
-	var out []specs.LinuxIDMapping
-	for line := range strings.Lines(string(b)) {
-		var m specs.LinuxIDMapping
-		if n, _ := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); n == 3 {
-			m.HostID = m.ContainerID
-			out = append(out, m)
-		}
-	}
-	return out, nil
 }
 
 // within reports whether own has every id outside of list.

@@ -131,6 +131,9 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	if err := checkMapped(driver, o.IDMap); err != nil {
 		return nil, done, err
 	}
+	if err := checkOwn(driver, &o); err != nil {
+		return nil, done, err
+	}
 	if err := c.engine.joinNetwork(ctx, driver, &o, r.Confinement.HTTPProxy); err != nil {
 		return nil, done, err
 	}
@@ -163,6 +166,27 @@ func (c *Container) spec(ctx context.Context, driver string, r Run) (_ *isolatio
 	made, err := isolation.MakeTargets(w.Root(), spec.Targets())
 	c.omit = append(c.omit, made...)
 	return spec, done, err
+}
+
+// checkOwn refuses namespaces of the step's own, where they were asked for and
+// the isolation gives none.
+func checkOwn(driver string, o *isolation.Options) error {
+	if driver != "chroot" {
+		return nil
+	}
+	n := &o.Namespaces
+	for _, own := range []struct {
+		name string
+		mode isolation.NamespaceMode
+	}{{"pid", n.PID}, {"ipc", n.IPC}, {"uts", n.UTS}, {"cgroup", n.Cgroup}} {
+		if own.mode == isolation.NamespacePrivate || own.mode == "container" {
+			return fmt.Errorf("%s namespace %s: chroot isolation gives none; use --isolation embedded, or leave the mode out: %w", own.name, own.mode, define.ErrUnsupported)
+		}
+	}
+	if o.Hostname != "" {
+		return fmt.Errorf("hostname %s: chroot isolation shows the host's; use --isolation embedded, or leave the name out: %w", o.Hostname, define.ErrUnsupported)
+	}
+	return nil
 }
 
 // openForRun opens the working root on top of the skeleton that holds the

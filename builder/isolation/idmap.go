@@ -3,6 +3,7 @@ package isolation
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,4 +152,51 @@ func (o *Options) checkIDMap() error {
 		}
 	}
 	return nil
+}
+
+// OwnIDs gives each id of this process's user namespace itself. A line of it
+// is one of the namespace's own map: the kernel maps no range that lies in two.
+func OwnIDs() (m IDMap, err error) {
+	if m.UID, err = ownIDs("/proc/self/uid_map"); err == nil {
+		m.GID, err = ownIDs("/proc/self/gid_map")
+	}
+	return m, err
+}
+
+func ownIDs(file string) ([]specs.LinuxIDMapping, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("map of ids: %w", err)
+	}
+	var out []specs.LinuxIDMapping
+	for line := range strings.Lines(string(b)) {
+		var m specs.LinuxIDMapping
+		if n, _ := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); n == 3 {
+			m.HostID = m.ContainerID
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Within divides the lines of the map so that each lies in one of own; what
+// lies in none stays as it is.
+func (m IDMap) Within(own IDMap) IDMap {
+	return IDMap{UID: divide(m.UID, own.UID), GID: divide(m.GID, own.GID)}
+}
+
+func divide(list, own []specs.LinuxIDMapping) (out []specs.LinuxIDMapping) {
+	for _, m := range list {
+		for m.Size > 0 {
+			part := m
+			for _, o := range own {
+				if m.HostID >= o.HostID && m.HostID-o.HostID < o.Size {
+					part.Size = min(m.Size, o.Size-(m.HostID-o.HostID))
+				}
+			}
+			out = append(out, part)
+			m.ContainerID, m.HostID, m.Size = m.ContainerID+part.Size, m.HostID+part.Size, m.Size-part.Size
+		}
+	}
+	return out
 }

@@ -108,7 +108,8 @@ type Volume struct {
 
 // NamespaceMode is "" or "private" (also spelled "container"): the step has
 // a namespace of its own; "host": it shares that of this process; or the
-// absolute path of a namespace's file, such as /proc/1/ns/ipc.
+// absolute path of a namespace's file, such as /proc/1/ns/ipc, with ns: before
+// it or without.
 type NamespaceMode string
 
 const (

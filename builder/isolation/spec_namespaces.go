@@ -55,6 +55,7 @@ func (m NamespaceMode) parse(kind specs.LinuxNamespaceType) (leaves bool, file s
 	case NamespaceHost:
 		return false, "", nil
 	}
+	m = NamespaceMode(strings.TrimPrefix(string(m), "ns:"))
 	if !path.IsAbs(string(m)) || strings.ContainsRune(string(m), 0) {
 		return false, "", fmt.Errorf("%s namespace %q: want private, host, or the path of a namespace such as /proc/1/ns/%s: %w",
 			kind, string(m), kind, define.ErrInvalid)

@@ -41,8 +41,20 @@ func (p *plan) mapped(s *isolation.Spec, shared bool) error {
 	case !s.HasNamespace(specs.PIDNamespace):
 		return fmt.Errorf("a map of ids, and the host's pid namespace: want one or the other: %w", define.ErrUnsupported)
 	}
-	p.foreign = &foreign{uids: processMap(s.Linux.UIDMappings), gids: processMap(s.Linux.GIDMappings)}
-	return nil
+	f, err := newForeign(isolation.IDMap{UID: s.Linux.UIDMappings, GID: s.Linux.GIDMappings})
+	p.foreign = f
+	return err
+}
+
+func newForeign(m isolation.IDMap) (*foreign, error) {
+	if host().userns {
+		own, err := isolation.OwnIDs()
+		if err != nil {
+			return nil, err
+		}
+		m = m.Within(own)
+	}
+	return &foreign{uids: processMap(m.UID), gids: processMap(m.GID)}, nil
 }
 
 func processMap(list []specs.LinuxIDMapping) []syscall.SysProcIDMap {
@@ -102,14 +114,18 @@ func (s *starter) startForeign(flags uintptr, f *foreign) (*process, error) {
 // NewUserNamespace makes a user namespace with a map, for mounts that show
 // their owners through it (MOUNT_ATTR_IDMAP). It lasts as long as the file.
 func NewUserNamespace(m isolation.IDMap) (*os.File, error) {
+	f, err := newForeign(m)
+	if err != nil {
+		return nil, err
+	}
 	s, err := newStarter()
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	p, err := s.startForeign(unix.CLONE_NEWUSER, &foreign{uids: processMap(m.UID), gids: processMap(m.GID)})
+	p, err := s.startForeign(unix.CLONE_NEWUSER, f)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	defer p.end()
 	return os.Open("/proc/" + strconv.Itoa(p.pid) + "/ns/user")
@@ -149,9 +165,10 @@ func (s *starter) programFor(f *foreign) (*os.File, error) {
 func explainForeign(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: the ids of the map must be such as this process may give (see /proc/self/uid_map), and user namespaces allowed: %w", err, define.ErrUnsupported)
+		return fmt.Errorf("user namespace of the step: %w: the ids of the map must be such as this process has, and user namespaces allowed (strata doctor says whether they are): %w",
+			err, define.ErrUnsupported)
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%w: a limit of namespaces is reached, see sysctl user.max_user_namespaces: %w", err, define.ErrUnsupported)
+		return fmt.Errorf("user namespace of the step: %w: a limit of namespaces is reached, see sysctl user.max_user_namespaces: %w", err, define.ErrUnsupported)
 	}
 	return err
 }

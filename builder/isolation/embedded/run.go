@@ -130,7 +130,7 @@ func (d *driver) take(plan *plan) (*process, error) {
 	}
 	p, err := d.start(flags, plan.foreign)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	// It waits for what it is sent next.
 	if err := plan.group.Add(p.pid); err != nil {
@@ -152,7 +152,11 @@ func (d *driver) start(flags uintptr, f *foreign) (*process, error) {
 	if f != nil {
 		return d.starter.startForeign(flags, f)
 	}
-	return d.starter.start(flags)
+	p, err := d.starter.start(flags)
+	if err != nil {
+		return nil, explain(err)
+	}
+	return p, nil
 }
 
 // Prepare starts the init of the first step to come, so that it is ready when

@@ -125,7 +125,7 @@ func (s *starter) fork(flags uintptr, f *foreign) (*process, error) {
 		err = errno // without the descriptor's path, which tells nobody anything
 	}
 	if f != nil {
-		err = explainForeign(err)
+		return nil, explainForeign(err)
 	}
 	return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 }
