@@ -17,6 +17,7 @@ LDFLAGS := -s -w -X $(CLI).buildVersion=$(VERSION) -X $(CLI).buildCommit=$(COMMI
 
 STRATA := $(CURDIR)/bin/strata
 FUZZTIME ?= 30s
+BENCH    ?= .
 
 .PHONY: help
 help: ## list the targets
@@ -108,8 +109,8 @@ bench-compare: ## two results of bench side by side: make bench-compare OLD=a.js
 	go run ./tests/bench -compare $(OLD) $(NEW)
 
 .PHONY: bench-go
-bench-go: ## the Go benchmarks of the parts
-	go test ./... -run '^$$' -bench . -benchmem
+bench-go: ## the Go benchmarks of the parts, some seconds each package: make bench-go [BENCH=REGEXP]
+	go test ./... -run '^$$' -bench '$(BENCH)' -benchmem -benchtime 100ms
 
 .PHONY: test-real
 test-real: build ## builds of real projects (needs the network and some minutes)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -40,14 +41,14 @@ func transferRows(s scale) []row {
 		list = append(list,
 			row{
 				name: "push " + c.name, context: c.context, once: build, registry: true, fresh: true, args: push,
-				script: "tar -c -C \"$CONTEXT\" src | " + map[string]string{"gzip": "(pigz -p 2 || gzip)", "zstd": "zstd -3 -T2"}[c.zip] + " 2>/dev/null | cat >blob\n",
+				script: pushScript(c.zip, "sent"),
 			},
 			row{name: "push " + c.name + ", all there", context: c.context, once: build, registry: true, cached: true, args: push},
 			row{
-				name: "pull " + c.name, context: c.context, registry: true, fresh: true,
+				name: "pull " + c.name, context: withBlob(c.context, c.zip), registry: true, fresh: true,
 				once:   build + "; B push -q " + tls + " --compression-format " + c.zip + " localhost/bench docker://" + name + "; B rmi -f localhost/bench >/dev/null; B prune -f -a >/dev/null 2>&1 || :",
 				args:   []string{"pull", "-q", tls, name},
-				script: copyScript,
+				script: pullScript(c.zip),
 			},
 			row{
 				name: "pull " + c.name + ", all there", context: c.context, registry: true, cached: true,
@@ -59,13 +60,54 @@ func transferRows(s scale) []row {
 	return append(list,
 		row{
 			name: fmt.Sprintf("export %d MiB as an OCI archive", s.transfer), context: big, once: build,
-			args: []string{"push", "-q", "localhost/bench", "oci-archive:$DIR/archive$N.tar"}, script: "tar -cf out.tar -C \"$CONTEXT\" src\n",
+			args: []string{"push", "-q", "localhost/bench", "oci-archive:$DIR/archive$N.tar"}, script: pushScript("gzip", "archive"),
 		},
 		row{
 			name: fmt.Sprintf("export %d MiB as a directory", s.transfer), context: big, once: build,
-			args: []string{"push", "-q", "localhost/bench", "dir:$DIR/export$N"}, script: "tar -cf out.tar -C \"$CONTEXT\" src\n",
+			args: []string{"push", "-q", "localhost/bench", "dir:$DIR/export$N"}, script: "tar -c -C \"$CONTEXT\" src | tee out.tar | sha256sum >digest\n",
 		},
 	)
+}
+
+// zippers are the yardstick's programs, of two threads where they can.
+var zippers = map[string]string{"gzip": "(pigz -p 2 2>/dev/null || gzip)", "zstd": "zstd -q -3 -T2"}
+
+// pushScript compresses the files into one, and hashes what they become.
+func pushScript(zip, file string) string {
+	return "mkfifo blob\nsha256sum <blob >digest &\ntar -c -C \"$CONTEXT\" src | " + zippers[zip] + " | tee blob >" + file + "\nwait\n"
+}
+
+// pullScript does what the digests of an image ask for: the blob and its
+// content are hashed, and unpacked, in one pass. Without the program there is
+// no yardstick.
+func pullScript(zip string) string {
+	if _, err := exec.LookPath(zip); err != nil {
+		return ""
+	}
+	return `set -e
+mkdir out
+mkfifo blob content
+sha256sum <blob >digest & sha256sum <content >diffid &
+cat "$CONTEXT/blob" | tee blob | ` + zip + ` -dc | tee content | tar -x -C out
+wait
+`
+}
+
+// withBlob adds to a context what the yardstick pulls.
+func withBlob(context func(string) error, zip string) func(string) error {
+	if pullScript(zip) == "" {
+		return context
+	}
+	return func(dir string) error {
+		if err := context(dir); err != nil {
+			return err
+		}
+		out, err := exec.Command("sh", "-ec", `tar -c -C "$1" src | `+zippers[zip]+` >"$1/blob"`, "sh", dir).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("make the yardstick's blob: %w: %s", err, out)
+		}
+		return nil
+	}
 }
 
 // makeHalf makes content half of which compresses.
