@@ -368,10 +368,12 @@ func (w *digestWorker) regular(it digestItem, st *unix.Stat_t) error {
 		if plain {
 			it.n.flags |= flagPlain
 		}
+		// Asked before the content is read: who comes later changes the times.
+		quiet := index != nil && plain && !writable(fd)
 		if err := w.content(fd, st, it, b); err != nil {
 			return err
 		}
-		if index != nil && plain {
+		if quiet {
 			var after unix.Stat_t
 			if at.Stat(fd, &after) == nil && fileID(&after) == fileID(st) {
 				index.Remember(fileID(st), b.content)
@@ -393,7 +395,7 @@ func (w *digestWorker) copied(it digestItem, st *unix.Stat_t) error {
 		return w.regular(it, st)
 	}
 	content, attrs := *it.sum, w.d.attrs[n]
-	if index := w.d.o.Index; index != nil && len(attrs) == 0 {
+	if index := w.d.o.Index; index != nil && len(attrs) == 0 && n.flags&flagQuiet != 0 {
 		index.Remember(fileID(st), content)
 	}
 	return w.emit(it, w.of(it, st), st, func(b *body) error {

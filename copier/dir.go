@@ -46,8 +46,8 @@ const (
 	// copied: a Put with Hash has copied it; seen is the state, sums the
 	// digest of its content.
 	flagCopied
-	// attrs: extended attributes of what was copied are in the Selection.
-	flagAttrs
+	// quiet: nobody could write to it when it was copied; see writable.
+	flagQuiet
 	// digested: sums holds the digest of the object.
 	flagDigested
 	// linked: it has other names; sums leads to what is known of them.

@@ -159,7 +159,7 @@ func (h *hashedLinks) share(s *Selection) {
 			continue
 		}
 		from, to := first.node(), l.it.node()
-		to.seen, to.flags = from.seen, to.flags|flagCopied
+		to.seen, to.flags = from.seen, to.flags|flagCopied|from.flags&flagQuiet
 		l.it.d.sums[l.it.i] = first.d.sums[first.i]
 		if attrs := s.attrs[from]; attrs != nil {
 			s.attrs[to] = attrs

@@ -129,9 +129,13 @@ func (w *putWorker) content(src, dst int, st *unix.Stat_t, it putItem, from, to 
 	if !w.pt.p.Hash || it.node().flags&flagKnown != 0 {
 		return w.copy.content(src, dst, st, from, to)
 	}
+	quiet := !writable(src)
 	sum, err := w.copy.hashed(src, dst, st, from, to)
 	if err != nil {
 		return err
+	}
+	if quiet {
+		it.node().flags |= flagQuiet
 	}
 	w.pt.hashedAs(it, copiedFile{copiedState(st), sum, attrs})
 	w.pt.hashedLink(it, st, true)
