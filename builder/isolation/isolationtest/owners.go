@@ -16,7 +16,7 @@ import (
 )
 
 func init() {
-	probes["owners-ids"], probes["owners-race"] = probeIDs, probeOwnerRace
+	probes["owners-ids"], probes["owners-race"], probes["owners-making"] = probeIDs, probeOwnerRace, probeMakingRace
 }
 
 // ownerCases are about owners that a user namespace of one id cannot give.
@@ -76,6 +76,25 @@ var ownerCases = []testCase{
 		_, r := e.rememberingProbe("owners-ids", nil, nil)
 		e.equal("ids", e.must(r), "0 0 0 0\nsetgroups ok\nsetgid ok\nsetuid ok\n1000 1000 1001 1001\n"+
 			"setuid back operation not permitted\nsetgroups again operation not permitted\nchild 1000\nthread 1000")
+	}},
+	{name: "another user is told so", run: func(e *env) {
+		root, r := e.rememberingWith("id -u; id -G; mkdir /work/d && touch /work/d/f && ln -s f /work/d/l; stat -c %u:%g /work/d/f /work/d/l; "+
+			"touch /f 2>/dev/null || echo refused; chown 6 /work/d 2>/dev/null || echo kept; grep CapEff /proc/self/status | tr -d '\\t'", nil,
+			func(o *isolation.Options) { o.UID, o.GID, o.Groups = 5, 6, []uint32{6, 7} })
+		e.equal("what the step sees", e.must(r), "5\n6 7\n5:6\n5:6\nrefused\nkept\nCapEff:0000000000000000")
+		e.equal("directory", ownerOf(e, filepath.Join(root, "work/d")), "5:6")
+		e.equal("file", ownerOf(e, filepath.Join(root, "work/d/f")), "5:6")
+	}},
+	{name: "files are made where names change", run: func(e *env) {
+		// Directories are exchanged for the host's while files are made in them:
+		// only files of the root may get owners.
+		canary := newCanary(e)
+		_, r := e.rememberingProbe("owners-making", &isolation.Volume{Source: canary.dir, Target: "/v"}, []string{"TRIES=" + strconv.Itoa(raceTries(e))})
+		e.must(r)
+		canary.unmarked(e)
+		if !strings.Contains(r.out, "both") {
+			e.Logf("the exchange was never met: %s", r.out)
+		}
 	}},
 	{name: "owners and names that change", run: func(e *env) {
 		// What a name leads to is exchanged for the host's while it is given
@@ -154,9 +173,15 @@ func (e *env) remember(root string, o isolation.Options, v *isolation.Volume) re
 	if v != nil {
 		o.Volumes = []isolation.Volume{*v}
 	}
+	told := o.Tell()
 	spec, err := isolation.NewSpec(o)
 	if err != nil {
 		e.Fatal(err)
+	}
+	if spec.Told = told; told.UID != 0 {
+		if err := os.Chmod(filepath.Join(root, "work"), 0o777); err != nil {
+			e.Fatal(err)
+		}
 	}
 	upper := OpenRoot(e, root)
 	e.owners = &isolation.Owners{Upper: upper, Remembers: true, Refused: func(err error) { e.Errorf("refused: %v", err) }}
@@ -278,6 +303,49 @@ func probeOwnerRace() {
 	stop.Store(true)
 	if gone > 0 && kept > 0 {
 		fmt.Println("both", gone, kept)
+	}
+}
+
+// probeMakingRace makes files, as another user, in /work/x, which is exchanged
+// for a link into the volume.
+func probeMakingRace() {
+	tries, _ := strconv.Atoi(os.Getenv("TRIES"))
+	for _, err := range []error{os.MkdirAll("/work/a", 0o777), os.Chmod("/work/a", 0o777), os.Symlink("/v", "/work/b"), unix.Setuid(5)} {
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			_ = unix.Renameat2(unix.AT_FDCWD, "/work/a", unix.AT_FDCWD, "/work/b", unix.RENAME_EXCHANGE)
+		}
+	}()
+	own, others := 0, 0
+	for i := range tries {
+		name := "/work/a/f" + strconv.Itoa(i)
+		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o644)
+		if err == nil {
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) == nil && st.Uid == 5 {
+				own++
+			} else {
+				others++
+			}
+			unix.Close(fd)
+		}
+		_ = unix.Mkdir(name+"d", 0o755)
+		_ = unix.Symlink("x", name+"l")
+		_ = unix.Rename(name+"d", name+"e")
+		_ = unix.Link(name, name+"h")
+	}
+	stop.Store(true)
+	<-done
+	if own > 0 && others > 0 {
+		fmt.Println("both", own, others)
 	}
 }
 

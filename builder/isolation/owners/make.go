@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// open answers open(2) that may make a file or write to one.
+// openFile answers open(2) that may make a file or write to one.
 func (l *Listener) openFile(n *notification, c *call) response {
 	told := l.told(n.pid)
 	flags, ok := l.openFlags(n, c)
@@ -41,6 +41,10 @@ func (l *Listener) openFile(n *notification, c *call) response {
 	if err != nil {
 		return pass
 	}
+	if told.plain(&p) {
+		p.close()
+		return pass
+	}
 	o, err := l.child(n, &p)
 	switch err {
 	case unix.ENOENT:
@@ -62,6 +66,11 @@ func (l *Listener) openFile(n *notification, c *call) response {
 		return pass
 	}
 	return l.openLink(n, told, dir, path, writing)
+}
+
+// plain reports that whatever is made there is root's, as it is on the disk.
+func (c *credentials) plain(p *place) bool {
+	return c.fsUser == 0 && c.fsGroup == 0 && p.dir.stx.Mode&unix.S_ISGID == 0
 }
 
 func (o *object) isLink() bool { return o.stx.Mode&unix.S_IFMT == unix.S_IFLNK }
@@ -146,6 +155,10 @@ func (l *Listener) make(n *notification, c *call) response {
 	told := l.told(n.pid)
 	p, err := l.placeOf(n, c, c.dir, c.path)
 	if err != nil {
+		return pass
+	}
+	if told.plain(&p) {
+		p.close()
 		return pass
 	}
 	var st unix.Stat_t
