@@ -9,8 +9,12 @@
 // written with these owners. stat(2) and its kin are answered with them, since
 // programs carry owners from one file to another: cp -a, sed -i, chgrp, useradd.
 // Calls that change the caller's ids succeed by the kernel's rules, but change
-// only what the caller and its children are told: apt, su and dpkg go on as the
-// one id there is, and what they make is its own until it is given away.
+// only what the caller and its children are told, which may be another user
+// from the step's beginning. Calls that make files are let pass, and what they
+// made is noted as its maker's before the next call is answered. Who is told
+// that it is not root is refused what that user would be: the kernel takes all
+// files for the caller's own. That is for images to be as root makes them, and
+// confines nobody: what is asked is looked at again by the kernel.
 //
 // What a hostile step can gain: nothing that it could not have with setfattr.
 //
@@ -23,7 +27,8 @@
 //   - The file is found once, and all that follows is done to what was found.
 //     What a caller's memory says counts after SECCOMP_IOCTL_NOTIF_ID_VALID: a
 //     process that took over the number of a dead one is never read or written.
-//   - The caller must have CAP_CHOWN in the builder's user namespace.
+//   - The caller must have CAP_CHOWN in the builder's user namespace, or be told
+//     that it is root by a program with setuid bits in another user's step.
 //
 // Steps that ask about nothing never wake the thread. A call costs some 5 us
 // when nothing is remembered, and 10 to 20 us when something is.
