@@ -21,10 +21,11 @@
 // volumes. Mounts of the kernel's that the host refuses are left out;
 // volumes that cannot be mounted are an error.
 //
-// Where they cannot be made, the root is borrowed: /etc/resolv.conf and its
-// kin are put in the place of the root's own and device nodes are made in
-// /dev if the kernel lets us; afterwards everything is put back, the original
-// inodes under their names, and the times of the directories too. Without
+// Where they cannot be made, or lack attributes (before Linux 5.12), the root
+// is borrowed: /etc/resolv.conf and its kin are put in the place of the root's
+// own and device nodes are made in /dev if the kernel lets us; afterwards
+// everything is put back, the original inodes under their names, and the times
+// of the directories too. Without
 // CAP_MKNOD there are no devices. There is no /proc and no /sys. A root that
 // others use meanwhile sees what is borrowed. CAP_SYS_CHROOT is taken from the
 // step, since with it a chroot(2) is no confinement at all.
