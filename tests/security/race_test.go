@@ -24,6 +24,13 @@ func tries(t *testing.T) int {
 	return 40
 }
 
+// progress says how far a long race is.
+func progress(t *testing.T, before, now int) {
+	if now/500 > before/500 {
+		t.Logf("%d tries", now)
+	}
+}
+
 // attempts is how many steps a build has begun, as it says, without FROM.
 func attempts(stderr string) int {
 	return max(1, strings.Count("\n"+stderr, "\nSTEP ")-1)
@@ -64,7 +71,9 @@ RUN --mount=type=cache,id=race,target=/r --mount=type=tmpfs,target=/r/s/sub --mo
 	time.Sleep(300 * time.Millisecond)
 	for n := 0; n < tries(t) && !t.Failed(); {
 		_, stderr, _ := p.run("", "build", "--no-cache", use)
+		before := n
 		n += attempts(stderr)
+		progress(t, before, n)
 	}
 	p.ok("", "build", "--no-cache", stop)
 	background.Wait()
@@ -97,7 +106,9 @@ func contextRace(p *place) {
 	})
 	for i, n := 0, 0; n < tries(t) && !t.Failed(); i++ {
 		_, stderr, _ := p.run("", "build", "--no-cache", "--build-context", "x="+dir, "-t", "race", dir)
+		before := n
 		n += attempts(stderr)
+		progress(t, before, n)
 		if i%50 == 49 && p.search(filepath.Join(p.work, "store")) != "" {
 			break
 		}
@@ -126,7 +137,8 @@ func layerRace(p *place) {
 			}))
 		names = append(names, "oci:"+layout+":x")
 	}
-	for range max(1, tries(t)/len(names)) {
+	for i := range max(1, tries(t)/len(names)) {
+		progress(t, (i-1)*len(names), i*len(names))
 		var all sync.WaitGroup
 		for _, n := range names {
 			all.Go(func() { p.run("", "pull", "-q", n) })
