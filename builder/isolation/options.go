@@ -50,7 +50,8 @@ type Options struct {
 
 	CapAdd, CapDrop []string // "NET_ADMIN" or "CAP_NET_ADMIN", "ALL"
 	// Ulimits are "name=soft[:hard]"; hard limits above what this process
-	// may give are clamped.
+	// may give are clamped, and soft ones that are unlimited. Another soft limit
+	// is an error then.
 	Ulimits []string
 	ShmSize int64 // bytes of /dev/shm; 0 is 64 MiB
 	// Volumes are bind mounts of the user's.

@@ -33,7 +33,8 @@ func RlimitNumber(name string) (int, bool) {
 	return n, n >= 0
 }
 
-// rlimits reads "name=soft[:hard]" and lowers what this process may not give.
+// rlimits reads "name=soft[:hard]". Hard limits, and soft ones that are
+// unlimited, are lowered to what this process may give.
 func rlimits(ulimits []string, rootless bool) ([]specs.POSIXRlimit, error) {
 	var out []specs.POSIXRlimit
 	for _, u := range ulimits {
@@ -59,7 +60,11 @@ func rlimits(ulimits []string, rootless bool) ([]specs.POSIXRlimit, error) {
 		if soft > hard {
 			return nil, fmt.Errorf("ulimit %q: the soft limit is above the hard one: %w", u, define.ErrInvalid)
 		}
+		asked := soft
 		hard = clampHard(resource, hard, rootless)
+		if asked > hard && asked != unix.RLIM_INFINITY {
+			return nil, fmt.Errorf("ulimit %q: this process may give no more than %d: ask for less, or raise its own hard limit first, as root: %w", u, hard, define.ErrUnsupported)
+		}
 		l := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name), Soft: min(soft, hard), Hard: hard}
 		// The last of a name wins.
 		out = slices.DeleteFunc(out, func(o specs.POSIXRlimit) bool { return o.Type == l.Type })

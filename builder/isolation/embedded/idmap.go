@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stratabuild/strata/builder/isolation"
+	"github.com/stratabuild/strata/builder/isolation/embedded/early"
 	"github.com/stratabuild/strata/define"
 )
 
@@ -22,6 +23,8 @@ import (
 type foreign struct {
 	uids, gids []syscall.SysProcIDMap
 	joins      []join
+	// hard are the limits that the init may not raise itself.
+	hard []early.Rlimit
 }
 
 // join is a namespace to join.
@@ -109,6 +112,18 @@ func (s *starter) startForeign(flags uintptr, f *foreign) (*process, error) {
 	}()
 	a := <-answer
 	return a.p, a.err
+}
+
+// raise raises the hard limits of an init, and nothing else: it has to set up
+// the step yet.
+func (f *foreign) raise(pid int) {
+	for _, l := range f.hard {
+		var have unix.Rlimit
+		if unix.Prlimit(pid, int(l.Resource), nil, &have) == nil && l.Hard > have.Max {
+			have.Max = l.Hard
+			_ = unix.Prlimit(pid, int(l.Resource), &have, nil) // it is clamped then
+		}
+	}
 }
 
 // NewUserNamespace makes a user namespace with a map, for mounts that show

@@ -178,6 +178,9 @@ func (p *plan) identity(c *early.Config, s *isolation.Spec) error {
 		}
 		c.Rlimits = append(c.Rlimits, early.Rlimit{Resource: uint32(n), Soft: l.Soft, Hard: l.Hard})
 	}
+	if p.foreign != nil {
+		p.foreign.hard = c.Rlimits
+	}
 	switch {
 	case host().userns, p.foreign != nil:
 		c.Devices = early.DevicesBind

@@ -126,11 +126,17 @@ func hand(f func(*os.File), fd int, name string) {
 	f(file)
 }
 
+// joinText is what an init says of a namespace that it may not join.
+const joinText = "join a namespace"
+
 // setupError is a failure of the container.
 func setupError(text string, errno syscall.Errno) error {
 	remedy := ""
 	if errno == syscall.ENOENT && len(text) > 12 && text[:12] == "mount point " {
 		remedy = ": it is missing in the root (make it with isolation.MakeTargets)"
+	}
+	if errno == syscall.EPERM && text == joinText {
+		remedy = "; only root of the machine joins namespaces that this user did not make: run strata as root, or leave the path out"
 	}
 	return fmt.Errorf("set up the step: %s: %w%s", text, errno, remedy)
 }

@@ -150,7 +150,11 @@ func (d *driver) take(plan *plan) (*process, error) {
 
 func (d *driver) start(flags uintptr, f *foreign) (*process, error) {
 	if f != nil {
-		return d.starter.startForeign(flags, f)
+		p, err := d.starter.startForeign(flags, f)
+		if err == nil {
+			f.raise(p.pid)
+		}
+		return p, err
 	}
 	p, err := d.starter.start(flags)
 	if err != nil {
