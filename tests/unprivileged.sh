@@ -27,7 +27,12 @@ remove() {
 			kill -KILL $pids 2>/dev/null || true
 			sleep 0.2
 		done
-		userdel "$user" >/dev/null 2>&1 || true
+		# The user database may be locked by another run's useradd.
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			userdel "$user" >/dev/null 2>&1 || true
+			id -u "$user" >/dev/null 2>&1 || break
+			sleep 0.5
+		done
 	fi
 	rm -rf "$home"
 	exit $status
