@@ -17,9 +17,10 @@
 // redirect to another host. A registry that falls silent is reported and,
 // while it owes data, given up.
 //
-// A push differs from containers/image's own in two ways (see source and
-// findPresent): a change of format leaves the config as it is, and layers
-// that the repository has already are neither compressed nor sent.
+// A push differs from containers/image's own in three ways (see source and
+// findPresent): a change of format leaves the config as it is, layers that the
+// repository has already are neither compressed nor sent, and others are read
+// where they lie (Options.Layer), without a temporary file.
 //
 // Programs that pull must call reexec.Init of go.podman.io/storage first in
 // main: the storage library unpacks layers in a child of theirs.
