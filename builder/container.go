@@ -141,7 +141,7 @@ func (c *Container) begin(ctx context.Context, o layer.BeginOptions) (*layer.Wor
 // changes included.
 func (c *Container) View(ctx context.Context, f func(*copier.Root) error) error {
 	if c.working != nil {
-		return withRoot(c.working.Root(), f)
+		return withRoot(c.working.Root(), c.remembering(c.working.LinkOwner, f))
 	}
 	if c.stored != nil && !c.stored.layered {
 		return c.viewStored(ctx, f)
@@ -150,7 +150,18 @@ func (c *Container) View(ctx context.Context, f func(*copier.Root) error) error 
 	if err != nil {
 		return err
 	}
-	return errors.Join(withRoot(v.Root(), f), v.Close())
+	return errors.Join(withRoot(v.Root(), c.remembering(v.LinkOwner, f)), v.Close())
+}
+
+// remembering has f see the owners that are remembered where there is one id.
+func (c *Container) remembering(links func(name string) (copier.Owner, bool), f func(*copier.Root) error) func(*copier.Root) error {
+	if !c.engine.opts.SingleID {
+		return f
+	}
+	return func(r *copier.Root) error {
+		r.RememberOwners(links)
+		return f(r)
+	}
 }
 
 // Dirty reports whether there are open changes.

@@ -345,7 +345,7 @@ func (c *Container) viewStored(ctx context.Context, f func(*copier.Root) error) 
 	if err != nil {
 		return err
 	}
-	return errors.Join(withRoot(v.Root(), f), v.Close())
+	return errors.Join(withRoot(v.Root(), c.remembering(v.LinkOwner, f)), v.Close())
 }
 
 // open reports changes that are in no layer.
