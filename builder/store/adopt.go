@@ -19,6 +19,7 @@ import (
 	"go.podman.io/storage/pkg/idtools"
 	"go.podman.io/storage/pkg/ioutils"
 	"go.podman.io/storage/pkg/lockfile"
+	"golang.org/x/sys/unix"
 )
 
 // The storage library keeps the records of all layers in one file, which it
@@ -159,19 +160,44 @@ func (a *adopting) one(l *Staged) error {
 			return fmt.Errorf("layer %s: the layer below, %s, is no longer in the store: %w", l.ID, l.Parent, define.ErrNotFound)
 		}
 	}
+	split := filepath.Join(a.dir, string(l.ID)+".tar-split.gz")
 	err := a.driver.Create(string(l.ID), string(l.Parent), &drivers.CreateOpts{IDMappings: &idtools.IDMappings{}})
+	if err == nil {
+		err = moveFile(l.Split, split)
+	}
+	// Last: what has moved cannot be taken into the store in another way.
 	if err == nil {
 		err = a.differ.ApplyDiffFromStagingDirectory(string(l.ID), string(l.Parent), &drivers.DriverWithDifferOutput{
 			Target: l.Dir, Size: l.Size, UncompressedDigest: l.DiffID, UIDs: l.UIDs, GIDs: l.GIDs, RootDirMode: &l.Mode,
 		}, &drivers.ApplyDiffWithDifferOpts{})
-	}
-	if err == nil {
-		err = os.Rename(l.Split, filepath.Join(a.dir, string(l.ID)+".tar-split.gz"))
+		if err != nil {
+			_ = os.Remove(split) // the next to make the layer replaces it
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("taking layer %s into the store: %w", l.ID, Explain(a.dir, err))
 	}
 	return nil
+}
+
+// moveFile renames a file, or copies it: while a container is mounted, the
+// driver's directory is a mount of its own.
+func moveFile(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, unix.EXDEV) {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // records is the file of the layers' records, whose lock is held for writing.

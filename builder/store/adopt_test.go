@@ -15,6 +15,7 @@ import (
 	"go.podman.io/storage"
 	drivers "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/lockfile"
+	"golang.org/x/sys/unix"
 )
 
 // staged makes a directory and a record beside the layers.
@@ -118,10 +119,45 @@ func TestAdoptFails(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, "root", "overlay", string(l.ID))); err == nil {
 			t.Errorf("%s left its directory", l.ID)
 		}
+		if _, err := os.Lstat(filepath.Join(dir, "root", "overlay-layers", string(l.ID)+".tar-split.gz")); err == nil {
+			t.Errorf("%s left its record", l.ID)
+		}
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "root", "overlay-layers", "layers.json"))
 	if err != nil || strings.Contains(string(text), "incomplete") {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// While a container is mounted, the driver's directory is another mount than
+// that of the records, which no rename crosses.
+func TestAdoptAcrossMounts(t *testing.T) {
+	st, dir := newStore(t, "overlay")
+	if !st.AdoptsTogether() {
+		t.Skip("this store takes layers one by one")
+	}
+	const other = "/dev/shm"
+	var here, there unix.Stat_t
+	if err := errors.Join(unix.Stat(dir, &here), unix.Stat(other, &there)); err != nil || here.Dev == there.Dev {
+		t.Skipf("%s is no other file system: %v", other, err)
+	}
+	f, err := os.CreateTemp(other, "strata-test-")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.WriteString("record"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	l := staged(t, dir, "a", "")
+	l.Split = f.Name()
+	adopt(t, st, l)
+	if l.Err != nil {
+		t.Fatal(l.Err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "root", "overlay-layers", string(l.ID)+".tar-split.gz")); err != nil || string(b) != "record" {
+		t.Errorf("record %q: %v", b, err)
 	}
 }
 
