@@ -97,11 +97,23 @@ func (s *Store) Adopt(layers []*Staged) error {
 		return fmt.Errorf("taking layers into the store: %w", Explain(dir, err))
 	}
 	var fresh []*Staged
+	first := map[define.LayerID]*Staged{}
 	for _, l := range layers {
-		if l.Found = list.has(l.ID); !l.Found {
-			fresh = append(fresh, l)
+		if l.Found = list.has(l.ID); l.Found || first[l.ID] != nil {
+			continue
 		}
+		first[l.ID] = l
+		fresh = append(fresh, l)
 	}
+	// Two steps that made the same: one directory becomes the layer, and the
+	// other must not take its place, which somebody may be reading.
+	defer func() {
+		for _, l := range layers {
+			if f := first[l.ID]; f != nil && f != l {
+				l.Found, l.Err = f.Err == nil, f.Err
+			}
+		}
+	}()
 	if len(fresh) == 0 {
 		return nil
 	}

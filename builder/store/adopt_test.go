@@ -129,6 +129,43 @@ func TestAdoptFails(t *testing.T) {
 	}
 }
 
+// Of two directories that are the same layer, the first becomes it and the
+// other stays where it is.
+func TestAdoptTwice(t *testing.T) {
+	st, dir := newStore(t, "overlay")
+	if !st.AdoptsTogether() {
+		t.Skip("this store takes layers one by one")
+	}
+	one, two := staged(t, dir, "one", ""), staged(t, dir, "two", "")
+	two.ID = one.ID
+	bad, same := staged(t, dir, "bad", ""), staged(t, dir, "same", "")
+	same.ID = bad.ID
+	held, err := os.Open(one.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := os.RemoveAll(bad.Dir); err != nil {
+		t.Fatal(err)
+	}
+	adopt(t, st, one, two, bad, same)
+	if one.Found || !two.Found || errors.Join(one.Err, two.Err) != nil {
+		t.Errorf("%+v %+v", one, two)
+	}
+	if bad.Err == nil || same.Found || !errors.Is(same.Err, bad.Err) {
+		t.Errorf("%+v %+v", bad, same)
+	}
+	if names, err := held.Readdirnames(-1); err != nil || len(names) != 1 {
+		t.Errorf("the first directory has %v: %v", names, err)
+	}
+	if _, err := os.Stat(filepath.Join(two.Dir, "file")); err != nil {
+		t.Error(err)
+	}
+	if layers, err := st.Raw().Layers(); err != nil || len(layers) != 1 {
+		t.Errorf("%+v: %v", layers, err)
+	}
+}
+
 // While a container is mounted, the driver's directory is another mount than
 // that of the records, which no rename crosses.
 func TestAdoptAcrossMounts(t *testing.T) {
