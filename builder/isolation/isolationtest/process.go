@@ -164,7 +164,9 @@ var processCases = []testCase{
 
 // terminal runs a step on a pty.
 func (e *env) terminal() {
-	o := e.options("tty; test -t 0 && test -t 1 && test -t 2 && echo three; stty size; echo x >/dev/tty; read a; echo got $a; stty size")
+	o := e.options("tty; test -t 0 && test -t 1 && test -t 2 && echo three; stty size; echo x >/dev/tty; read a; echo got $a; " +
+		// A runtime carries a new size on when it comes to it.
+		`i=0; until [ "$(stty size)" = "34 78" ] || [ $i = 200 ]; do i=$((i+1)); sleep 0.05; done; stty size`)
 	o.Terminal, o.TerminalSize = true, isolation.TerminalSize{Rows: 33, Columns: 77}
 	spec, err := isolation.NewSpec(o)
 	if err != nil {
