@@ -29,7 +29,7 @@ func Run(ctx context.Context, args []string, std Streams) int {
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
-	root := newRoot(a)
+	root := newRoot(a, commandsFor(args))
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		plainUsage(root)
 	}
@@ -138,10 +138,10 @@ func (a *app) println(v ...any) { _, _ = fmt.Fprintln(a.out, v...) }
 // NewCommand returns the tree of commands, for the generators of
 // documentation.
 func NewCommand() *cobra.Command {
-	return newRoot(newApp(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	return newRoot(newApp(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}), commands())
 }
 
-func newRoot(a *app) *cobra.Command {
+func newRoot(a *app, list []command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "strata",
 		Short: "Build OCI images without a daemon",
@@ -178,14 +178,9 @@ as podman, buildah and skopeo, and needs nothing else to be installed.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelpCommand())
 	a.global.add(root)
-	root.AddCommand(
-		newBuildCommand(a), newImagesCommand(a), newRmiCommand(a), newTagCommand(a), newInspectCommand(a),
-		newHistoryCommand(a), newPullCommand(a), newPushCommand(a), newManifestCommand(a), newLoginCommand(a), newLogoutCommand(a),
-		newPruneCommand(a), newInfoCommand(a), newDoctorCommand(a), newVersionCommand(a), newCompletionCommand(a),
-		newContainersCommand(a), newRenameCommand(a), newMountCommand(a), newUmountCommand(a), newUnshareCommand(a),
-		newFromCommand(a), newRunCommand(a), newRmCommand(a), newConfigCommand(a), newCommitCommand(a),
-		newCopyCommand(a), newAddCommand(a), newScriptCommand(a), newDebugCommand(a),
-	)
+	for _, c := range list {
+		root.AddCommand(c.make(a))
+	}
 	return root
 }
 

@@ -110,9 +110,10 @@ func unknownCommand(root *cobra.Command, word string) error {
 	if m, missing := missingCommand(word); missing && !root.HasParent() {
 		return fmt.Errorf("the command %s is not in this version of strata; %s: %w", word, m.Instead, define.ErrUnsupported)
 	}
-	var names []string
-	for _, c := range root.Commands() {
-		if !c.Hidden {
+	names := commandNames()
+	if root.HasParent() {
+		names = nil
+		for _, c := range root.Commands() {
 			names = append(append(names, c.Name()), c.Aliases...)
 		}
 	}
