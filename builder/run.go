@@ -67,13 +67,10 @@ type Run struct {
 	// events of Step.
 	Stdin          *os.File
 	Stdout, Stderr *os.File
-	// Terminal asks for a pseudo terminal as the process's standard three;
-	// Console then gets its master side, as isolation.Step.Console does.
-	Terminal     bool
-	TerminalSize isolation.TerminalSize // isolation.Options'
-	Console      func(master *os.File)
-	Step         *define.Step
-	Confinement  Confinement
+	// Terminal is one in the place of the three; nil is none.
+	Terminal    *isolation.Terminal
+	Step        *define.Step
+	Confinement Confinement
 }
 
 // Run runs a process on the container's root; its changes stay open. A
@@ -93,7 +90,7 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 	if err != nil {
 		return err
 	}
-	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Console: r.Console}
+	step := &isolation.Step{Spec: spec, Root: c.working.Root(), Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr}
 	back, err := c.mapStep(step, r.Mounts)
 	defer func() {
 		if e := back(); e != nil && err == nil {
@@ -103,7 +100,7 @@ func (c *Container) Run(ctx context.Context, r Run) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.Terminal || r.Stdout != nil && r.Stderr != nil {
+	if r.Terminal != nil || r.Stdout != nil && r.Stderr != nil {
 		return c.runRemembering(ctx, driver, step, r)
 	}
 	out, err := newOutput(c.engine.opts.Listener, r.Step)
@@ -205,7 +202,7 @@ func (c *Container) openForRun(ctx context.Context) (*layer.Working, error) {
 func (c *Container) isolationOptions(r Run) isolation.Options {
 	f := r.Confinement
 	o := isolation.Options{
-		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal, TerminalSize: r.TerminalSize,
+		Args: r.Args, Env: c.runEnv(r), Cwd: r.Dir, Terminal: r.Terminal,
 		Hostname: f.Hostname, NoHosts: f.NoHosts, NoHostname: f.NoHostname,
 		Devices: f.Devices, Namespaces: f.Namespaces, IDMap: f.IDMap, Security: f.Security, Limits: f.Limits,
 		Network: f.Network, Hosts: f.AddHosts, DNS: f.DNS, DNSSearch: f.DNSSearch, DNSOptions: f.DNSOptions,

@@ -36,7 +36,7 @@ type runPlan struct {
 	// user and dir replace the image's when set.
 	user, dir string
 	// streams are the process's, where it does not report its output as
-	// events: Stdin, Stdout, Stderr, Terminal, its size and Console count.
+	// events: Stdin, Stdout, Stderr and Terminal count.
 	streams builder.Run
 }
 

@@ -25,8 +25,8 @@ type FailedStep struct {
 	// Shell finds a shell in the step's root.
 	Shell func(context.Context) ([]string, error)
 	// Run runs another process in place of the step's: as its user, with its
-	// mounts and environment. Args, Stdin, Stdout, Stderr, Terminal, its size and Console
-	// of r count, and Env is added.
+	// mounts and environment. Args, Stdin, Stdout, Stderr and Terminal of r
+	// count, and Env is added.
 	Run func(ctx context.Context, r builder.Run) error
 }
 
@@ -46,7 +46,7 @@ func (s *stage) runOrAsk(ctx context.Context, r builder.Run) error {
 			one := r
 			one.Args, one.Env = other.Args, append(append([]string(nil), r.Env...), other.Env...)
 			one.Stdin, one.Stdout, one.Stderr = other.Stdin, other.Stdout, other.Stderr
-			one.Terminal, one.TerminalSize, one.Console = other.Terminal, other.TerminalSize, other.Console
+			one.Terminal = other.Terminal
 			return s.c.Run(ctx, one)
 		}})
 		if askErr != nil || !again {

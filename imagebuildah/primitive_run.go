@@ -34,12 +34,10 @@ type CommandOptions struct {
 	ContextDir string
 	Secrets    []Secret
 	SSH        []SSH
-	// Stdin, Stdout, Stderr, Terminal, its size and Console are builder.Run's. A cached
-	// run has no Stdin and no Terminal, which no key could tell.
+	// Stdin, Stdout, Stderr and Terminal are builder.Run's. A cached run has
+	// no Stdin and no Terminal, which no key could tell.
 	Stdin, Stdout, Stderr *os.File
-	Terminal              bool
-	TerminalSize          isolation.TerminalSize
-	Console               func(master *os.File)
+	Terminal              *isolation.Terminal
 }
 
 // Ran is what Run did.
@@ -59,7 +57,7 @@ func Run(ctx context.Context, c *builder.Container, o CommandOptions) (*Ran, err
 	switch {
 	case len(o.Args) == 0 || o.Args[0] == "":
 		return nil, fmt.Errorf("no command was given: %w", define.ErrInvalid)
-	case o.Cached && (o.Stdin != nil || o.Terminal):
+	case o.Cached && (o.Stdin != nil || o.Terminal != nil):
 		return nil, fmt.Errorf("a cached run reads neither standard input nor a terminal; leave out --cached or --terminal: %w", define.ErrInvalid)
 	}
 	mounts, err := o.parseMounts()
@@ -116,7 +114,7 @@ func (o *CommandOptions) hostMounts(list []containerfile.Mount) error {
 func (p *primitive) run(ctx context.Context, o *CommandOptions, mounts []containerfile.Mount) (*Ran, error) {
 	s := p.s
 	r := &runPlan{args: o.Args, scope: o.Env, env: o.Env, user: o.User, dir: o.Dir, confinement: o.Confinement,
-		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal, TerminalSize: o.TerminalSize, Console: o.Console}}
+		streams: builder.Run{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Terminal: o.Terminal}}
 	var err error
 	if r.mounts, err = s.planMounts(ctx, mounts); err != nil {
 		return nil, err

@@ -20,15 +20,9 @@ type Step struct {
 	// (O_PATH is enough). It stays the caller's and stays usable afterwards.
 	Root *os.File
 	// Stdin may be nil (empty input). Stdout and Stderr are written to by
-	// the step's processes themselves; nil discards.
+	// the step's processes themselves; nil discards. With Spec.Terminal they
+	// are not used.
 	Stdin, Stdout, Stderr *os.File
-	// Console receives the master side of the step's pseudo terminal before
-	// its program starts, when Spec.Terminal asks for one; Stdin, Stdout and
-	// Stderr are not used then. It is called once, on a goroutine of its own,
-	// and owns the file: it copies from and to it, sets its size, closes it.
-	// Run waits for it to return; reading master fails with EIO once the
-	// step has ended and its output was read.
-	Console func(master *os.File)
 	// Owners has the owners that the step gives to files remembered, where the
 	// user namespace maps one id; nil leaves them to the kernel, which refuses.
 	// Only the embedded driver can do it, others leave it alone.

@@ -22,11 +22,8 @@ type Options struct {
 	Groups []uint32
 	// KeepGroups leaves the step those of this process in their place.
 	KeepGroups bool
-	// Terminal asks for a pty as the step's standard three (run -t).
-	Terminal bool
-	// TerminalSize is the pty's when the program starts; Step.Console can
-	// change it. Without one it is the pty's own, 0 by 0.
-	TerminalSize TerminalSize
+	// Terminal asks for a terminal (run -t).
+	Terminal *Terminal
 
 	Network NetworkMode // "" is host
 	// NetworkNamespace is joined when Network is NetworkJoined. It stays the
@@ -158,8 +155,3 @@ type Limits = cgroup.Limits
 
 // Joined are namespaces given by descriptor; see Spec.Joined.
 type Joined map[specs.LinuxNamespaceType]*os.File
-
-// TerminalSize is a terminal's size in characters.
-type TerminalSize struct {
-	Rows, Columns uint16
-}

@@ -35,8 +35,9 @@ type Spec struct {
 	Limits Limits
 	// KeepGroups leaves this process's supplementary groups to the step.
 	KeepGroups bool
-	// Terminal asks for a pty.
-	Terminal bool
+	// Terminal asks for a terminal. Process.Terminal and Process.ConsoleSize
+	// say the same in the document.
+	Terminal *Terminal
 	// Told is who the step's processes are told to be, by those who answer for
 	// Step.Owners; nil: who they are. Only the embedded driver can do it.
 	Told *Identity
@@ -125,20 +126,16 @@ func process(o Options, caps []string) (*specs.Process, error) {
 	if o.UID == 0 {
 		set.Effective, set.Permitted = caps, caps
 	}
-	var size *specs.Box
-	if o.TerminalSize != (TerminalSize{}) {
-		size = &specs.Box{Height: uint(o.TerminalSize.Rows), Width: uint(o.TerminalSize.Columns)}
-	}
-	return &specs.Process{
-		Terminal:        o.Terminal,
-		ConsoleSize:     size,
+	p := &specs.Process{
 		User:            specs.User{UID: o.UID, GID: o.GID, AdditionalGids: groups},
 		Args:            o.Args,
 		Env:             env,
 		Cwd:             path.Clean(o.Cwd),
 		Capabilities:    set,
 		NoNewPrivileges: o.NoNewPrivileges,
-	}, nil
+	}
+	o.Terminal.apply(p)
+	return p, nil
 }
 
 // CheckUser returns the error that NewSpec gives where the user of the step
@@ -179,8 +176,6 @@ func (s *Step) Check() error {
 		return errors.New("step without a command")
 	case s.Root == nil:
 		return errors.New("step without a root")
-	case s.Spec.Terminal && s.Console == nil:
-		return errors.New("step with a terminal that nobody reads: set Step.Console")
 	}
-	return nil
+	return s.Spec.Terminal.check(s.Spec.Process)
 }

@@ -131,7 +131,7 @@ func (a *app) runShell(ctx context.Context, args []string, run func(context.Cont
 	user := &userTerminal{a.std.In, a.std.Err, func(s syscall.Signal) { cancel(&Interrupted{s}) }}
 	return run(ctx, builder.Run{
 		Args: args, Env: []string{"TERM=" + or(a.getenv("TERM"), "xterm")},
-		Stdin: a.std.In, Stdout: a.std.Err, Stderr: a.std.Err, Terminal: true, TerminalSize: user.size(), Console: user.console,
+		Stdin: a.std.In, Stdout: a.std.Err, Stderr: a.std.Err, Terminal: user.terminal(),
 	})
 }
 

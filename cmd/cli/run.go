@@ -96,6 +96,8 @@ type runRequest struct {
 	options imagebuildah.CommandOptions
 	// given is what the flags say of the command's confinement.
 	given builder.Confinement
+	// terminal: the command gets one.
+	terminal bool
 }
 
 // request checks every value and translates the flags. It touches no store.
@@ -130,9 +132,9 @@ func (f *runCommandFlags) request(a *app, cmd *cobra.Command, command []string) 
 	case o.Cached:
 		o.Stdin = nil
 	case terminal:
-		o.Terminal = f.terminal
+		r.terminal = f.terminal
 	default:
-		o.Terminal = isTerminal(a.std.In) && isTerminal(a.std.Out)
+		r.terminal = isTerminal(a.std.In) && isTerminal(a.std.Out)
 	}
 	return r, nil
 }
@@ -146,7 +148,7 @@ func (f *runCommandFlags) execute(a *app, cmd *cobra.Command, args []string) err
 	if err != nil {
 		return err
 	}
-	if r.options.Terminal {
+	if r.terminal {
 		restore := keepTerminal(a.std.In)
 		beforeForcedExit(cmd.Context(), restore)
 		a.afterWorker = restore
@@ -174,10 +176,10 @@ func (f *runCommandFlags) execute(a *app, cmd *cobra.Command, args []string) err
 	o.Confinement = overrideRun(*c.Defaults(), r.given, cmd.Flags().Changed)
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	if o.Terminal {
+	if r.terminal {
 		o.Env = f.terminalType(a, c, o.Env)
 		user := &userTerminal{a.std.In, a.std.Out, func(s syscall.Signal) { cancel(&Interrupted{s}) }}
-		o.TerminalSize, o.Console = user.size(), user.console
+		o.Terminal = user.terminal()
 	}
 	_, err = imagebuildah.Run(ctx, c, *o)
 	return f.step.keep(cmd.Context(), c, f.success(err))

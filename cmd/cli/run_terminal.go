@@ -26,8 +26,13 @@ type userTerminal struct {
 // (VEOF of termios(3)).
 const endOfInput = 0x04
 
+// terminal is one for a command, of the user's size.
+func (t *userTerminal) terminal() *isolation.Terminal {
+	return &isolation.Terminal{Size: t.size(), Console: t.console}
+}
+
 // console copies between the two until the command ends; see
-// builder.Run.Console.
+// isolation.Terminal.
 func (t *userTerminal) console(master *os.File) {
 	defer master.Close()
 	if isTerminal(t.in) {

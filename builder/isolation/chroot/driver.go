@@ -102,7 +102,7 @@ func cancelled(ctx context.Context) error {
 // for the console's socket, and the trees.
 func (d *driver) prepare(s *isolation.Step, temp string) (*job, []*os.File, error) {
 	spec := s.Spec.Spec
-	j := &job{Spec: &spec, Terminal: s.Spec.Terminal, Trees: map[string]int{}, KeepGroups: s.Spec.KeepGroups}
+	j := &job{Spec: &spec, Terminal: s.Spec.Terminal != nil, Trees: map[string]int{}, KeepGroups: s.Spec.KeepGroups}
 	linux := *spec.Linux
 	spec.Linux = &linux
 	if linux.Seccomp != nil {
@@ -205,7 +205,7 @@ func run(ctx context.Context, s *isolation.Step, j *job, files []*os.File) (err 
 	defer theirs.Close()
 	extra := append([]*os.File{theirs}, files...)
 	if j.Terminal {
-		con, end, err := newConsole(s.Console)
+		con, end, err := newConsole(s.Spec.Terminal.Console)
 		if err != nil {
 			return err
 		}
@@ -299,7 +299,7 @@ func finish(cmd *exec.Cmd, r *report) error {
 func startMonitor(s *isolation.Step, extra []*os.File, in *group) (*exec.Cmd, error) {
 	start := func(in *group) (*exec.Cmd, error) {
 		cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{monitorName}, Env: []string{}, ExtraFiles: extra}
-		if !s.Spec.Terminal {
+		if s.Spec.Terminal == nil {
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = file(s.Stdin), file(s.Stdout), file(s.Stderr)
 		}
 		// A session of its own: ^C at our terminal is the caller's to handle.

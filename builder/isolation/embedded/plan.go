@@ -115,8 +115,6 @@ func unsupported(s *isolation.Spec) string {
 		return "security labels"
 	case s.Process.OOMScoreAdj != nil || s.Process.Scheduler != nil || s.Process.IOPriority != nil:
 		return "scheduling attributes"
-	case s.Terminal != s.Process.Terminal:
-		return "a terminal that Spec.Terminal and Process.Terminal disagree on"
 	}
 	return ""
 }
@@ -124,11 +122,9 @@ func unsupported(s *isolation.Spec) string {
 // stdio adds the standard three; where the step has none, a copy of another
 // descriptor fills the place.
 func (p *plan) stdio(c *early.Config, s *isolation.Step, filler int) {
-	if s.Spec.Terminal {
+	if t := s.Spec.Terminal; t != nil {
 		c.Flags |= early.Terminal
-		if size := s.Spec.Process.ConsoleSize; size != nil {
-			c.Rows, c.Columns = uint32(size.Height), uint32(size.Width)
-		}
+		c.Rows, c.Columns = uint32(t.Size.Rows), uint32(t.Size.Columns)
 		p.fds[early.StdinFD], p.fds[early.StdoutFD], p.fds[early.StderrFD] = filler, filler, filler
 		return
 	}

@@ -45,7 +45,7 @@ func (d *driver) Run(ctx context.Context, s *isolation.Step) (err error) {
 
 	var console sync.WaitGroup
 	o := p.follow(func(master *os.File) {
-		console.Go(func() { s.Console(master) })
+		console.Go(func() { s.Spec.Terminal.Console(master) })
 	}, func(fd *os.File) { plan.owners.listen(p.pid, fd) })
 	if o.started && o.err == nil && plan.foreign == nil {
 		d.startAhead(plan.flags)

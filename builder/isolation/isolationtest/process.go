@@ -167,21 +167,20 @@ func (e *env) terminal() {
 	o := e.options("tty; test -t 0 && test -t 1 && test -t 2 && echo three; stty size; echo x >/dev/tty; read a; echo got $a; " +
 		// A runtime carries a new size on when it comes to it.
 		`i=0; until [ "$(stty size)" = "34 78" ] || [ $i = 200 ]; do i=$((i+1)); sleep 0.05; done; stty size`)
-	o.Terminal, o.TerminalSize = true, isolation.TerminalSize{Rows: 33, Columns: 77}
-	spec, err := isolation.NewSpec(o)
-	if err != nil {
-		e.Fatal(err)
-	}
-	root := OpenRoot(e, NewRoot(e))
 	out := make(chan string, 1)
-	err = e.d.Run(e.Context(), &isolation.Step{Spec: spec, Root: root, Console: func(m *os.File) {
+	o.Terminal = &isolation.Terminal{Size: isolation.TerminalSize{Rows: 33, Columns: 77}, Console: func(m *os.File) {
 		defer m.Close()
 		setSize(e, m, 34, 78)
 		if _, err := m.WriteString("line\n"); err != nil {
 			e.Error(err)
 		}
 		out <- readAll(m)
-	}})
+	}}
+	spec, err := isolation.NewSpec(o)
+	if err != nil {
+		e.Fatal(err)
+	}
+	err = e.d.Run(e.Context(), &isolation.Step{Spec: spec, Root: OpenRoot(e, NewRoot(e))})
 	if err != nil {
 		e.Error(err)
 	}

@@ -107,7 +107,6 @@ func (r *oci) config(spec *isolation.Spec, sources map[string]source, id string)
 	readOnly := c.Root != nil && c.Root.Readonly
 	c.Root = &specs.Root{Path: "rootfs", Readonly: readOnly}
 	p := *c.Process
-	p.Terminal = spec.Terminal
 	p.Rlimits = clampRlimits(p.Rlimits)
 	c.Process = &p
 	c.Mounts = slices.Clone(c.Mounts)

@@ -11,8 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/stratabuild/strata/builder/isolation"
 )
 
 // console is the socket by which crun hands over the master side of a step's
@@ -113,19 +114,19 @@ func (c *console) close() {
 }
 
 // ownTerminal gives cmd a pty as its standard streams, and its controlling
-// terminal, and the master side to use. The runtime carries everything, the
+// terminal, and the master side to t.Console. The runtime carries everything, the
 // size included, on to the pty that it makes in the step; ours is a plain
 // pipe between them (raw). runc carries the size over only after the program
 // has started, so that size is in the bundle, too. The returned function waits
-// for use.
-func ownTerminal(cmd *exec.Cmd, size *specs.Box, use func(*os.File)) (func(), error) {
+// for t.Console.
+func ownTerminal(cmd *exec.Cmd, t *isolation.Terminal) (func(), error) {
 	master, slave, err := openPty()
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	if size != nil {
+	if t.Size != (isolation.TerminalSize{}) {
 		// runc takes the bundle's place with it later.
-		_ = unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
+		_ = unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: t.Size.Rows, Col: t.Size.Columns})
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	// A session implies a group.
@@ -133,7 +134,7 @@ func ownTerminal(cmd *exec.Cmd, size *specs.Box, use func(*os.File)) (func(), er
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		use(master)
+		t.Console(master)
 	}()
 	return func() {
 		// Ours is the last: now reading the master ends.

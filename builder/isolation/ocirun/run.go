@@ -102,19 +102,19 @@ func (r *oci) execute(ctx context.Context, s *isolation.Step, w *work, c *specs.
 	args := []string{"run", "--bundle", w.dir, "--pid-file", w.path("pid")}
 	cmd := r.command(w, c)
 	switch {
-	case !s.Spec.Terminal:
+	case s.Spec.Terminal == nil:
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = file(s.Stdin), file(s.Stdout), file(s.Stderr)
 	case r.family() == "crun":
 		con, err := listenConsole(w)
 		if err != nil {
 			return err
 		}
-		con.serve(s.Console)
+		con.serve(s.Spec.Terminal.Console)
 		// Last: reading ends when the last process that has the terminal does.
 		defer con.close()
 		args = append(args, "--console-socket", consoleName)
 	default:
-		done, err := ownTerminal(cmd, c.Process.ConsoleSize, s.Console)
+		done, err := ownTerminal(cmd, s.Spec.Terminal)
 		if err != nil {
 			return err
 		}

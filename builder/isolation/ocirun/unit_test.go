@@ -312,16 +312,16 @@ func TestConfig(t *testing.T) {
 		Version: "1.3.0", Process: &specs.Process{Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}},
 		Mounts: []specs.Mount{{Destination: "/v", Type: "bind", Source: "/host", Options: []string{"rro"}}, {Destination: "/proc", Type: "proc"}},
 		Linux:  &specs.Linux{},
-	}, Terminal: true}
+	}}
 	r := &oci{path: "/usr/bin/crun"}
 	c := r.config(spec, map[string]source{"/v": {"/work/volumes/0", []string{"rbind", "ro"}}}, "id")
-	if c.Version != bundleVersion || c.Root.Path != "rootfs" || !c.Process.Terminal {
+	if c.Version != bundleVersion || c.Root.Path != "rootfs" {
 		t.Errorf("%+v", c)
 	}
 	if m := c.Mounts[0]; m.Source != "/work/volumes/0" || !slices.Equal(m.Options, []string{"rbind", "ro"}) {
 		t.Errorf("%+v", m)
 	}
-	if spec.Mounts[0].Source != "/host" || spec.Version != "1.3.0" || spec.Process.Terminal {
+	if spec.Mounts[0].Source != "/host" || spec.Version != "1.3.0" {
 		t.Error("the caller's spec was changed")
 	}
 }
@@ -379,15 +379,8 @@ func TestCrunTerminal(t *testing.T) {
 	if err := d.Available(t.Context()); err != nil {
 		t.Skip(err)
 	}
-	spec, err := isolation.NewSpec(isolation.Options{
-		Args: []string{"/bin/sh", "-c", "tty; until stty size 2>/dev/null | grep '33 77'; do sleep 0.01; done; read a; echo got $a; exit 7"},
-		Env:  []string{"PATH=/bin", "HOME=/"}, Terminal: true, Rootless: inUserNamespace(), SingleID: inUserNamespace(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := make(chan string, 1)
-	err = d.Run(t.Context(), &isolation.Step{Spec: spec, Root: isolationtest.OpenRoot(t, isolationtest.NewRoot(t)), Console: func(m *os.File) {
+	console := func(m *os.File) {
 		defer m.Close()
 		if err := unix.IoctlSetWinsize(int(m.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
 			t.Error(err)
@@ -397,7 +390,15 @@ func TestCrunTerminal(t *testing.T) {
 		}
 		b, _ := io.ReadAll(m) // ends with EIO
 		out <- string(b)
-	}})
+	}
+	spec, err := isolation.NewSpec(isolation.Options{
+		Args: []string{"/bin/sh", "-c", "tty; until stty size 2>/dev/null | grep '33 77'; do sleep 0.01; done; read a; echo got $a; exit 7"},
+		Env:  []string{"PATH=/bin", "HOME=/"}, Terminal: &isolation.Terminal{Console: console}, Rootless: inUserNamespace(), SingleID: inUserNamespace(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.Run(t.Context(), &isolation.Step{Spec: spec, Root: isolationtest.OpenRoot(t, isolationtest.NewRoot(t))})
 	var exit *isolation.ExitError
 	if !errors.As(err, &exit) || exit.Code != 7 {
 		t.Errorf("%v", err)
