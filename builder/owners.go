@@ -46,7 +46,8 @@ func (c *Container) runRemembering(ctx context.Context, driver isolation.Driver,
 		step.Owners = o
 	}
 	err := driver.Run(ctx, step)
-	if _, failed := errors.AsType[*isolation.ExitError](err); failed && lost != nil {
+	// A program that was not executed has changed no owner.
+	if exit, failed := errors.AsType[*isolation.ExitError](err); failed && !exit.NotExecuted && lost != nil {
 		c.engine.ownersLost(lost)
 	}
 	return err

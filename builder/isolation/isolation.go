@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
+	"syscall"
 
 	"github.com/stratabuild/strata/copier"
 )
@@ -77,6 +80,28 @@ type ExitError struct {
 	// Reason says more where something is known ("out of memory", "no such
 	// file or directory").
 	Reason string
+	// NotExecuted: no program ran, so that nothing else that the step does can
+	// have been what failed.
+	NotExecuted bool
+}
+
+// ExecError is the error of a step whose program could not be executed, for
+// which execve(2) gave errno; a name without a slash was looked for in PATH.
+func ExecError(program string, errno syscall.Errno) *ExitError {
+	e := &ExitError{Code: 126, Reason: strconv.Quote(program) + ": " + errno.Error(), NotExecuted: true}
+	switch errno {
+	case syscall.ENOENT, syscall.ENOTDIR:
+		e.Code = 127
+		e.Reason = strconv.Quote(program) + ": not found"
+		if strings.Contains(program, "/") {
+			e.Reason += ", or its interpreter or loader is not"
+		} else {
+			e.Reason += " in PATH"
+		}
+	case syscall.ENOEXEC:
+		e.Reason += " (built for another architecture, or a script without #!?)"
+	}
+	return e
 }
 
 func (e *ExitError) Error() string {

@@ -228,6 +228,6 @@ func execute(p *specs.Process) *report {
 
 func execFailed(name string, err error) *report {
 	r := failed(name, err)
-	r.Exec = true
+	r.Program = name
 	return r
 }

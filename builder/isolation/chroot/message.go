@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -58,22 +59,25 @@ type report struct {
 	// Error is why there was no step.
 	Error string
 	Errno syscall.Errno
-	// Exec says that it was about the program.
-	Exec bool
+	// Program is what could not be executed, if it was about that.
+	Program string
 	// Status is how the step's first process ended.
 	Status syscall.WaitStatus
 	// Left is what went wrong in putting the root back.
 	Left string
 }
 
+// unexecutable are the errors of execve(2) that are about the program, and not
+// about its arguments or the machine.
+var unexecutable = []syscall.Errno{
+	syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.EPERM, syscall.ENOEXEC, syscall.EISDIR, syscall.ELIBBAD, syscall.ETXTBSY,
+}
+
 // err is what Run returns.
 func (r *report) err() error {
 	switch {
-	case r.Exec && (r.Errno == syscall.ENOENT || r.Errno == syscall.ENOTDIR):
-		return &isolation.ExitError{Code: 127, Reason: r.Error}
-	case r.Exec && (r.Errno == syscall.EACCES || r.Errno == syscall.EPERM || r.Errno == syscall.ENOEXEC ||
-		r.Errno == syscall.EISDIR || r.Errno == syscall.ELIBBAD || r.Errno == syscall.ETXTBSY):
-		return &isolation.ExitError{Code: 126, Reason: r.Error}
+	case r.Program != "" && slices.Contains(unexecutable, r.Errno):
+		return isolation.ExecError(r.Program, r.Errno)
 	case r.Error != "":
 		return stepError{r.Error, r.Errno}
 	case r.Left != "":

@@ -22,16 +22,16 @@ func TestReport(t *testing.T) {
 		{report{}, 0, true},
 		{report{Status: 3 << 8}, 3, false},
 		{report{Status: 9}, 137, false},
-		{report{Error: "x", Errno: syscall.ENOENT, Exec: true}, 127, false},
-		{report{Error: "x", Errno: syscall.EACCES, Exec: true}, 126, false},
-		{report{Error: "x", Errno: syscall.E2BIG, Exec: true}, 0, false},
+		{report{Error: "x", Errno: syscall.ENOENT, Program: "x"}, 127, false},
+		{report{Error: "x", Errno: syscall.EACCES, Program: "x"}, 126, false},
+		{report{Error: "x", Errno: syscall.E2BIG, Program: "x"}, 0, false},
 		{report{Error: "x", Errno: syscall.ENOENT}, 0, false},
 		{report{Left: "x", Status: 3 << 8}, 0, false},
 	} {
 		err := c.r.err()
 		var exit *isolation.ExitError
 		errors.As(err, &exit)
-		if (err == nil) != c.ok || (exit == nil) != (c.code == 0) || exit != nil && exit.Code != c.code {
+		if (err == nil) != c.ok || (exit == nil) != (c.code == 0) || exit != nil && (exit.Code != c.code || exit.NotExecuted != (c.r.Program != "")) {
 			t.Errorf("%+v: %v", c.r, err)
 		}
 		if c.r.Errno != 0 && exit == nil && !errors.Is(err, c.r.Errno) {

@@ -108,7 +108,7 @@ func (p *process) follow(console, listener func(*os.File)) (o outcome) {
 		case early.ReportSetup:
 			o.err = setupError(string(text), syscall.Errno(errno))
 		case early.ReportExec:
-			o.err = execError(string(text), syscall.Errno(errno))
+			o.err = isolation.ExecError(string(text), syscall.Errno(errno))
 		}
 	}
 }
@@ -139,24 +139,6 @@ func setupError(text string, errno syscall.Errno) error {
 		remedy = "; only root of the machine joins namespaces that this user did not make: run strata as root, or leave the path out"
 	}
 	return fmt.Errorf("set up the step: %s: %w%s", text, errno, remedy)
-}
-
-// execError is what a shell would say of a program that it cannot execute.
-func execError(program string, errno syscall.Errno) error {
-	e := &isolation.ExitError{Code: 126, Reason: strconv.Quote(program) + ": " + errno.Error()}
-	switch errno {
-	case syscall.ENOENT, syscall.ENOTDIR:
-		e.Code = 127
-		e.Reason = strconv.Quote(program) + ": not found"
-		if bytes.IndexByte([]byte(program), '/') >= 0 {
-			e.Reason += ", or its interpreter or loader is not"
-		} else {
-			e.Reason += " in PATH"
-		}
-	case syscall.ENOEXEC:
-		e.Reason += " (built for another architecture, or a script without #!?)"
-	}
-	return e
 }
 
 // read fills b from the socket, with the first descriptor that comes along.

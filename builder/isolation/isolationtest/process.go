@@ -1,9 +1,11 @@
 package isolationtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/stratabuild/strata/builder/isolation"
@@ -11,9 +13,13 @@ import (
 
 var processCases = []testCase{
 	{name: "exit status", run: func(e *env) {
-		for script, want := range map[string]int{"exit 0": 0, "exit 3": 3, "exit 125": 125, "nosuchprogram": 127} {
-			if got := e.code(e.run(e.options(script))); got != want {
+		for script, want := range map[string]int{"exit 0": 0, "exit 3": 3, "exit 125": 125, "exit 126": 126, "nosuchprogram": 127} {
+			r := e.run(e.options(script))
+			if got := e.code(r); got != want {
 				e.Errorf("%q: exit status %d, want %d", script, got, want)
+			}
+			if exit := (*isolation.ExitError)(nil); errors.As(r.err, &exit) && exit.NotExecuted {
+				e.Errorf("%q: the shell ran", script)
 			}
 		}
 	}},
@@ -27,9 +33,7 @@ var processCases = []testCase{
 			o := e.options("")
 			o.Args = args
 			r := e.run(o)
-			if got := e.code(r); got != 127 {
-				e.Errorf("%q: exit status %d, want 127 (%v)", args, got, r.err)
-			}
+			e.notExecuted(r, 127, strconv.Quote(args[0])+": not found")
 		}
 	}},
 	{name: "program not executable is 126", run: func(e *env) {
@@ -37,9 +41,7 @@ var processCases = []testCase{
 			o := e.options("")
 			o.Args = args
 			r := e.run(o)
-			if got := e.code(r); got != 126 {
-				e.Errorf("%q: exit status %d, want 126 (%v)", args, got, r.err)
-			}
+			e.notExecuted(r, 126, strconv.Quote(args[0])+": ")
 		}
 	}},
 	{name: "program of a wrong format is 126", run: func(e *env) {
@@ -47,9 +49,7 @@ var processCases = []testCase{
 		write(e, filepath.Join(root, "bin/junk"), "\x7fELF junk", 0o755)
 		o := e.options("")
 		o.Args = []string{"junk"}
-		if got := e.code(e.runIn(e.Context(), root, o, nil)); got != 126 {
-			e.Errorf("exit status %d, want 126", got)
-		}
+		e.notExecuted(e.runIn(e.Context(), root, o, nil), 126, `junk": `)
 	}},
 	{name: "program is found in PATH of the step", run: func(e *env) {
 		root := NewRoot(e)
@@ -160,6 +160,15 @@ var processCases = []testCase{
 			e.Error("/dev/tty could be opened")
 		}
 	}},
+}
+
+// notExecuted checks the error of a program that could not be executed.
+func (e *env) notExecuted(r result, code int, reason string) {
+	e.Helper()
+	var exit *isolation.ExitError
+	if !errors.As(r.err, &exit) || exit.Code != code || !exit.NotExecuted || !strings.Contains(exit.Reason, reason) {
+		e.Errorf("%v, want exit status %d, and %s, of a program that was not executed", r.err, code, reason)
+	}
 }
 
 // terminal runs a step on a pty.

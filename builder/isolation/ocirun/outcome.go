@@ -92,21 +92,21 @@ func textEntry(line string) (level, msg string) {
 }
 
 // notStarted says why the runtime could not start the step: an ExitError when
-// it is about the program, as a shell would say it.
-func notStarted(runtime, complaint string) error {
+// it is about the program.
+func notStarted(runtime, program, complaint string) error {
 	text := strings.ToLower(complaint)
 	if strings.Contains(text, `exec: "`) || strings.Contains(text, "executable") || strings.Contains(text, "exec container process") {
 		for _, c := range []struct {
-			code  int
-			words []string
+			words string
+			errno syscall.Errno
 		}{
-			{126, []string{"permission denied", "operation not permitted", "exec format error", "is a directory"}},
-			{127, []string{"no such file or directory", "not found", "not a directory"}},
+			{"permission denied", syscall.EACCES}, {"operation not permitted", syscall.EPERM}, {"exec format error", syscall.ENOEXEC}, {"is a directory", syscall.EISDIR},
+			{"no such file or directory", syscall.ENOENT}, {"not found", syscall.ENOENT}, {"not a directory", syscall.ENOTDIR},
 		} {
-			for _, w := range c.words {
-				if strings.Contains(text, w) {
-					return &isolation.ExitError{Code: c.code, Reason: complaint}
-				}
+			if strings.Contains(text, c.words) {
+				e := isolation.ExecError(program, c.errno)
+				e.Reason += " (" + runtime + ": " + complaint + ")"
+				return e
 			}
 		}
 	}
@@ -129,10 +129,10 @@ func (r *oci) outcome(s *isolation.Step, w *work, st *os.ProcessState) error {
 	}
 	if code == 1 || code > 128+64 {
 		if c := w.complaint(); c != "" {
-			return notStarted(r.name(), c)
+			return notStarted(r.name(), s.Spec.Process.Args[0], c)
 		}
 		if wrongFormat(s) {
-			return &isolation.ExitError{Code: 126, Reason: fmt.Sprintf("%s: exec format error", s.Spec.Process.Args[0])}
+			return isolation.ExecError(s.Spec.Process.Args[0], syscall.ENOEXEC)
 		}
 	}
 	return &isolation.ExitError{Code: code}

@@ -63,14 +63,17 @@ func TestNotStarted(t *testing.T) {
 		`runc run failed: unable to start container process: error mounting "x": mount src=x: no such file or directory`:   0,
 		`error during container init: error setting rlimits for ready process: operation not permitted: permission denied`: 0,
 	} {
-		err := notStarted("x", text)
+		err := notStarted("x", "/bin/program", text)
 		var exit *isolation.ExitError
 		errors.As(err, &exit)
-		if (exit == nil) != (want == 0) || exit != nil && exit.Code != want {
+		if (exit == nil) != (want == 0) || exit != nil && (exit.Code != want || !exit.NotExecuted) {
 			t.Errorf("%s: %v, want %d", text, err, want)
 		}
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: the cause is lost in %v", text, err)
+		}
+		if want != 0 && !strings.Contains(err.Error(), `"/bin/program": `) {
+			t.Errorf("%s: %v does not name the program", text, err)
 		}
 	}
 }
