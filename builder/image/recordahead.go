@@ -2,13 +2,11 @@ package image
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/stratabuild/strata/builder/store"
 	"go.podman.io/storage"
@@ -50,7 +48,7 @@ func (a aheadStore) writeAhead(id string, items []storage.ImageBigDataOption) (u
 	for _, item := range items {
 		// Linked, so that a file is whole or absent, and one of an image that
 		// somebody else has just recorded stays.
-		_ = linkNew(filepath.Join(dir, bigDataFile(item.Key)), item.Data)
+		_ = linkNew(filepath.Join(dir, store.BigDataFile(item.Key)), item.Data)
 	}
 	return func() {
 		if _, err := raw.Image(id); made == nil && errors.Is(err, storage.ErrImageUnknown) {
@@ -70,14 +68,4 @@ func linkNew(path string, data []byte) error {
 		err = os.Link(name, path)
 	}
 	return errors.Join(err, os.Remove(name))
-}
-
-// bigDataFile is the name of the file that containers/storage keeps an item
-// in: its key, or, unless that is made of lower case letters, digits and
-// dots, the key in base 64.
-func bigDataFile(key string) string {
-	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789.") == "" {
-		return key
-	}
-	return "=" + base64.StdEncoding.EncodeToString([]byte(key))
 }

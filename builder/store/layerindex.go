@@ -92,9 +92,10 @@ const (
 	smallList = 64 << 10
 	// maxList bounds what is read into memory.
 	maxList = 512 << 20
-	// racyList: a list written so lately may be replaced without a change of
-	// what stat tells, where the clock for files is coarse.
-	racyList = 2 * time.Second
+	// A list written so lately may be replaced without a change of what stat
+	// tells: the clock for files goes by ticks, of 10 ms at most, and on some
+	// file systems by seconds.
+	racyTicks, racySeconds = 100 * time.Millisecond, 2 * time.Second
 )
 
 const (
@@ -188,6 +189,15 @@ func stateOfList(st *unix.Stat_t) listState {
 	return listState{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
+// racy reports whether the next state may look like this one.
+func (s listState) racy(now time.Time) bool {
+	margin := racyTicks
+	if s.MTime%int64(time.Second) == 0 && s.CTime%int64(time.Second) == 0 {
+		margin = racySeconds
+	}
+	return now.Sub(time.Unix(0, max(s.MTime, s.CTime))) < margin
+}
+
 func (x *layerIndex) drop() {
 	if x.file != nil {
 		x.file.Close()
@@ -255,8 +265,7 @@ func (x *layerIndex) part(first byte) layerEntries {
 // save writes the index of a long list for the next process. It is no more
 // than a help: errors are not told.
 func (x *layerIndex) save(index func() (string, error)) {
-	newest := time.Unix(0, max(x.state.MTime, x.state.CTime))
-	if x.state.Size <= smallList || time.Since(newest)+x.later < racyList {
+	if x.state.Size <= smallList || x.state.racy(time.Now().Add(x.later)) {
 		return
 	}
 	path, err := index()

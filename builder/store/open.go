@@ -60,6 +60,10 @@ type Store struct {
 // is taken (some podmans use vfs for users), else overlay where it works. A
 // driver in o drops the driver options of storage.conf.
 //
+// A store that was opened with the same options before is opened by the
+// library when something is asked for that it alone knows; its errors then
+// come from the methods of Raw.
+//
 // The library's bind mount of the driver's directory onto itself is left out:
 // it would stay in the host's mount namespace, and no mount of strata's needs
 // it. Errors wrap define.ErrUnsupported when the driver cannot work here.
@@ -75,9 +79,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	why := settleDriver(&so)
-	raw, err := storage.GetStore(so)
-	if err != nil {
-		return nil, openError(so, err)
+	var raw storage.Store
+	late, isLate := openLate(so)
+	if raw = late; !isLate {
+		if raw, err = storage.GetStore(so); err != nil {
+			return nil, openError(so, err)
+		}
 	}
 	if why == "" && so.GraphDriverName == "" && raw.GraphDriverName() == "vfs" {
 		why = noOverlay(so.GraphRoot)
@@ -90,7 +97,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		s.note += vfsNote(so.GraphRoot, why)
 	}
-	s.state = sync.OnceValues(s.makeStateDir)
+	s.state = sync.OnceValues(func() (string, error) {
+		dir, err := s.makeStateDir()
+		if err == nil && !isLate && raw.GraphDriverName() == "overlay" {
+			noteOpened(dir, so)
+		}
+		return dir, err
+	})
 	return s, nil
 }
 
@@ -168,6 +181,9 @@ func (s *Store) Close() error {
 	s.layers.mu.Lock()
 	s.layers.drop()
 	s.layers.mu.Unlock()
+	if late, ok := s.raw.(*lateStore); ok {
+		late.images.close()
+	}
 	if s.lockFile != nil {
 		err := s.lockFile.Close()
 		s.lockFile = nil
