@@ -271,7 +271,7 @@ func (c *Container) resolveAccount(root *copier.Root, r Run, o *isolation.Option
 	}
 	u, err := root.User(name)
 	if err != nil {
-		return fmt.Errorf("user %q: %w", name, err)
+		return err
 	}
 	o.UID, o.GID, o.Groups = u.UID, u.GID, u.Groups
 	if err := addGroups(root, r.Confinement.GroupAdd, o); err != nil {
@@ -300,12 +300,12 @@ func addGroups(root *copier.Root, names []string, o *isolation.Options) error {
 			o.KeepGroups = true
 			return nil
 		}
-		u, err := root.User("0:" + name)
+		gid, err := root.Group(name)
 		if err != nil {
-			return fmt.Errorf("group %q to add: %w", name, err)
+			return fmt.Errorf("--group-add: %w", err)
 		}
-		if !slices.Contains(o.Groups, u.GID) {
-			o.Groups = append(o.Groups, u.GID)
+		if !slices.Contains(o.Groups, gid) {
+			o.Groups = append(o.Groups, gid)
 		}
 	}
 	return nil

@@ -58,10 +58,10 @@ func (r *Root) User(spec string) (User, error) {
 			u.Home = "/"
 		}
 	case !isUID:
-		return User{}, fmt.Errorf("user %s: no account of that name in /etc/passwd of the image: %w", show(name), define.ErrNotFound)
+		return User{}, specError(spec, missing(spec, name, "account", "/etc/passwd"))
 	}
 	if hasGroup && group != "" {
-		if u.GID, err = r.group(group); err != nil {
+		if u.GID, err = r.group(spec, group); err != nil {
 			return User{}, specError(spec, err)
 		}
 		u.Groups = []uint32{u.GID}
@@ -100,12 +100,12 @@ func (r *Root) Owner(spec string) (Owner, error) {
 		}
 		acc, found := findAccount(accounts, name, 0, false)
 		if !found {
-			return Owner{}, fmt.Errorf("owner %s: no account of that name in /etc/passwd of the image: %w", show(name), define.ErrNotFound)
+			return Owner{}, specError(spec, missing(spec, name, "account", "/etc/passwd"))
 		}
 		uid, gid = acc.uid, acc.gid
 	}
 	if hasGroup && group != "" {
-		if gid, err = r.group(group); err != nil {
+		if gid, err = r.group(spec, group); err != nil {
 			return Owner{}, specError(spec, err)
 		}
 	}
@@ -116,8 +116,28 @@ func specError(spec string, err error) error {
 	return fmt.Errorf("user %s: %w", strconv.Quote(spec), err)
 }
 
-// group resolves a group's name or number.
-func (r *Root) group(group string) (uint32, error) {
+// missing is the error of a name that a file of the image does not have; what
+// the whole text asked for is said in front of it.
+func missing(asked, name, kind, file string) error {
+	what := kind + " " + show(name)
+	if name == asked {
+		what = kind + " of that name"
+	}
+	return fmt.Errorf("no %s in %s of the image: make it in an earlier step, or use a number: %w", what, file, define.ErrNotFound)
+}
+
+// Group resolves a group's name or number, with the same limits as User. An
+// unknown name is define.ErrNotFound.
+func (r *Root) Group(group string) (uint32, error) {
+	gid, err := r.group(group, group)
+	if err != nil {
+		return 0, fmt.Errorf("group %s: %w", strconv.Quote(group), err)
+	}
+	return gid, nil
+}
+
+// group is Group for those who name what is asked for.
+func (r *Root) group(asked, group string) (uint32, error) {
 	gid, isGID, err := parseID(group)
 	if err != nil || isGID {
 		return gid, err
@@ -134,7 +154,7 @@ func (r *Root) group(group string) (uint32, error) {
 			return gid, nil
 		}
 	}
-	return 0, fmt.Errorf("no group %s in /etc/group of the image: %w", show(group), define.ErrNotFound)
+	return 0, missing(asked, group, "group", "/etc/group")
 }
 
 // accountFile reads a file of accounts; a missing one is empty.

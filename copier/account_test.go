@@ -82,6 +82,42 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+func TestGroup(t *testing.T) {
+	t.Parallel()
+	r, _ := makeRoot(t, accounts, false)
+	for name, want := range map[string]uint32{"extra": 50, "7": 7, "root": 0} {
+		if got, err := r.Group(name); err != nil || got != want {
+			t.Errorf("Group(%q) = %d, %v; want %d", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"", "nosuch", "-1", "4294967296"} {
+		if got, err := r.Group(name); err == nil {
+			t.Errorf("Group(%q) = %d, want an error", name, got)
+		}
+	}
+}
+
+// TestAccountNamedOnce: an error names what was asked for once.
+func TestAccountNamedOnce(t *testing.T) {
+	t.Parallel()
+	r, _ := makeRoot(t, accounts, false)
+	const remedy = " of the image: make it in an earlier step, or use a number: not found"
+	_, user := r.User("nosuch")
+	_, both := r.User("user:nosuch")
+	_, owner := r.Owner("nosuch:root")
+	_, group := r.Group("nosuch")
+	for want, err := range map[string]error{
+		`user "nosuch": no account of that name in /etc/passwd` + remedy: user,
+		`user "user:nosuch": no group nosuch in /etc/group` + remedy:     both,
+		`user "nosuch:root": no account nosuch in /etc/passwd` + remedy:  owner,
+		`group "nosuch": no group of that name in /etc/group` + remedy:   group,
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("%v\n\twant %s", err, want)
+		}
+	}
+}
+
 // TestUserHostileFiles: account files that are something else neither hang,
 // nor fill the memory, nor show accounts of the host.
 func TestUserHostileFiles(t *testing.T) {

@@ -60,7 +60,7 @@ func optionalTime(t *time.Time) *unix.Timespec {
 // dirError explains what the kernel's words leave open.
 func dirError(op, unsafePath string, err error) error {
 	if errors.Is(err, unix.ENOTDIR) {
-		return fail(op, unsafePath, fmt.Errorf("something on the path is not a directory: %w", err))
+		return fail(op, unsafePath, fmt.Errorf("something on the path is %w", err))
 	}
 	return fail(op, unsafePath, err)
 }

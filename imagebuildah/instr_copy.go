@@ -112,7 +112,7 @@ func (s *stage) withTransfer(ctx context.Context, t *transfer, f func() error) (
 		return err
 	}
 	if len(t.sources)+len(t.contents)+len(t.urls)+len(t.git) > 1 && !strings.HasSuffix(builder.AbsDest("/", t.dest), "/") {
-		return fmt.Errorf("several sources need a directory as destination: write %s/ : %w", t.dest, define.ErrInvalid)
+		return fmt.Errorf("several sources need a directory as destination, which ends in a slash: write %s/: %w", t.dest, define.ErrInvalid)
 	}
 	if t.origin, err = s.openOrigin(ctx, t.from); err != nil {
 		return err
@@ -197,7 +197,7 @@ func (s *stage) transferOwner(ctx context.Context, t *transfer) error {
 	if strings.Trim(t.chown, "0123456789:") == "" {
 		// No file is read.
 		if err := find(nil); err != nil {
-			return fmt.Errorf("--chown=%s: %w", t.chown, err)
+			return fmt.Errorf("--chown: %w", err)
 		}
 		t.owner = &owner
 		return nil
@@ -206,7 +206,7 @@ func (s *stage) transferOwner(ctx context.Context, t *transfer) error {
 		return err
 	}
 	if err := s.c.View(ctx, find); err != nil {
-		return fmt.Errorf("--chown=%s: %w", t.chown, err)
+		return fmt.Errorf("--chown: %w", err)
 	}
 	t.owner = &owner
 	return nil

@@ -98,6 +98,14 @@ func (s *stage) stageOrigin(ctx context.Context, i int) (*origin, error) {
 	return o, nil
 }
 
+// noOrigin says what a name is not that is taken for an image's.
+func (b *build) noOrigin() string {
+	if len(b.file.Stages) == 0 {
+		return "no container" // a step of its own
+	}
+	return "no earlier stage"
+}
+
 func (s *stage) imageOrigin(ctx context.Context, name string) (*origin, error) {
 	allowed, err := s.b.opts.allowedImage(name)
 	if err != nil {
@@ -105,7 +113,7 @@ func (s *stage) imageOrigin(ctx context.Context, name string) (*origin, error) {
 	}
 	c, err := s.b.engine.From(ctx, builder.FromOptions{Image: allowed, Platform: s.c.Image.Platform, Pull: s.b.opts.Pull, Space: s.b.space})
 	if err != nil {
-		return nil, fmt.Errorf("--from=%s: no earlier stage has this name, and as an image: %w", name, err)
+		return nil, fmt.Errorf("--from: %s is %s, and as an image: %w", name, s.b.noOrigin(), err)
 	}
 	o := &origin{keepOwner: true, closers: []func() error{c.Close}}
 	o.quick = func(ctx context.Context) (define.LayerID, error) {

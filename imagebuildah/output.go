@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,9 +153,17 @@ func toFile(dest string, write func(io.Writer) error) error {
 	if dest == "-" {
 		return write(os.Stdout)
 	}
+	// As for archives and directories.
+	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".")
 	if err != nil {
-		return err
+		// The temporary name says nothing to the user.
+		if at := (*fs.PathError)(nil); errors.As(err, &at) {
+			err = at.Err
+		}
+		return fmt.Errorf("%s: %w", dest, err)
 	}
 	err = write(f)
 	if err == nil {

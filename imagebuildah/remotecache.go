@@ -50,7 +50,7 @@ func NewCachePlace(kind, ref string) (CachePlace, error) {
 	}
 	full, err := transport.NormalizeTag(strings.TrimPrefix(ref, "docker://"))
 	if err != nil {
-		return p, fmt.Errorf("cache repository %s: %w", ref, err)
+		return p, fmt.Errorf("cache repository: %w", err)
 	}
 	if strings.HasPrefix(full, "localhost/") {
 		return p, fmt.Errorf("cache repository %s: its name has no registry; write REGISTRY/NAME: %w", ref, define.ErrInvalid)

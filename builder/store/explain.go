@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/stratabuild/strata/define"
 	"golang.org/x/sys/unix"
@@ -27,6 +29,38 @@ func Explain(path string, err error) error {
 		return fmt.Errorf("%w (raise the limit on open files: ulimit -n)", err)
 	}
 	return err
+}
+
+// unrepeated is an error without what its text says twice in a row, as that of
+// a library does which names the file that the kernel's error names, too.
+func unrepeated(err error) error {
+	parts := strings.Split(err.Error(), ": ")
+	once := slices.Compact(slices.Clone(parts))
+	if len(once) == len(parts) {
+		return err
+	}
+	return &briefError{strings.Join(once, ": "), err}
+}
+
+// briefError is an error in fewer words.
+type briefError struct {
+	text string
+	err  error
+}
+
+func (e *briefError) Error() string { return e.text }
+func (e *briefError) Unwrap() error { return e.err }
+
+// builtDrivers are those that this program is built with.
+var builtDrivers = []string{"overlay", "vfs", "zfs"}
+
+// knownDriver fails for a driver that there is not: the library would log a
+// line of its own before it failed.
+func knownDriver(name string) error {
+	if name == "" || name == "overlay2" || slices.Contains(builtDrivers, name) { // overlay2: docker's name, which the library takes
+		return nil
+	}
+	return fmt.Errorf("storage driver %q (--storage-driver, STORAGE_DRIVER or storage.conf): want %s: %w", name, strings.Join(builtDrivers[:2], " or "), define.ErrInvalid)
 }
 
 // free describes the space that is left on the file system of path, or of

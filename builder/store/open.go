@@ -133,6 +133,9 @@ func storeOptions(o Options) (so types.StoreOptions, note string, err error) {
 	if o.ImageStore != "" {
 		so.ImageStore = o.ImageStore
 	}
+	if err := knownDriver(so.GraphDriverName); err != nil {
+		return so, "", err
+	}
 	so.TransientStore = so.TransientStore || o.Transient
 	for _, p := range []*string{&so.GraphRoot, &so.RunRoot, &so.ImageStore} {
 		if p == &so.ImageStore && *p == "" {
@@ -164,6 +167,7 @@ func storeOptions(o Options) (so types.StoreOptions, note string, err error) {
 // openError says what stands in the way of opening the store.
 func openError(so types.StoreOptions, err error) error {
 	where := so.GraphRoot
+	err = unrepeated(err)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("opening the store at %s: %w: run as root, in a user namespace (rootless), or choose a --root and --runroot that you own", where, err)
 	}

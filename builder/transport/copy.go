@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 	"time"
@@ -122,6 +123,9 @@ func (c *Client) explainCopy(ctx context.Context, t transfer, remote string, err
 	}
 	_, password, _ := strings.Cut(c.o.Creds, ":")
 	text := plain(err, password)
+	if strings.Contains(t.name, remote) {
+		text.text = strings.TrimPrefix(text.text, "registry "+remote+": ")
+	}
 	wrap := func(remedy string, kind error) error {
 		if kind == nil {
 			return fmt.Errorf("%s of %s: %w%s", t.action, t.name, text, remedy)
@@ -135,9 +139,13 @@ func (c *Client) explainCopy(ctx context.Context, t transfer, remote string, err
 	case tlsRemedy(err, remote) != "":
 		return wrap(tlsRemedy(err, remote), nil)
 	case strings.Contains(s, "manifest unknown"), strings.Contains(s, "name unknown"):
-		return wrap("", define.ErrNotFound)
+		return wrap("; check the name and the tag", define.ErrNotFound)
+	case strings.Contains(s, "no such host"), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return wrap("; check the registry's name, and the network", nil)
 	case c.o.Decryption == nil && t.action == "pull" && strings.Contains(s, "does not match config's DiffID"):
 		return wrap("; if its layers are encrypted, pass --decryption-key", nil)
+	case errors.Is(err, fs.ErrNotExist) && t.src != nil && t.src.Transport() == transports[kindOCI]:
+		return wrap("; is it a directory with an OCI layout?", define.ErrNotFound)
 	case errors.Is(err, syscall.ENOSPC):
 		return wrap("; free space there or choose another directory with TMPDIR", nil)
 	case strings.Contains(s, "no image found in image index for architecture"), strings.Contains(s, "no image found in manifest list for architecture"):

@@ -37,7 +37,7 @@ func (c *Client) retry(ctx context.Context, what string, f func() error) error {
 		if err == nil || attempt > retries || ctx.Err() != nil || !transient(err) {
 			return err
 		}
-		define.Emit(c.listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf("%s failed, trying again in %v (%d of %d): %s", what, delay, attempt, retries, oneLine(err.Error()))})
+		define.Emit(c.listener, define.Event{Kind: define.EventNote, Text: fmt.Sprintf("%s failed, trying again in %v (%d of %d): %s", what, delay, attempt, retries, brief(oneLine(err.Error())))})
 		t := time.NewTimer(delay)
 		select {
 		case <-ctx.Done():

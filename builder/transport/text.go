@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -70,9 +71,41 @@ type plainError struct {
 func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.err }
 
+// steps of a transfer, as containers/image puts them before a cause. What
+// stands after them up to the next colon is the image or the registry, which
+// our own text names.
+var steps = []string{
+	"initializing source ", "initializing destination ", "fetching manifest ", "reading manifest ", "determining manifest MIME type for ",
+	"trying to reuse blob ", "checking whether a blob ", "pinging container registry ", "opening file ", "reading JSON file ", "getting username and password",
+}
+
+// brief is a line of containers/image without the steps that led to the cause,
+// each of which names the image again. A request that failed is cut to its
+// cause; the address is left where that says no other.
+func brief(text string) string {
+	host := ""
+	for {
+		step, rest, more := strings.Cut(text, ": ")
+		if !more || !slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(step, s) || step == strings.TrimSpace(s) }) {
+			break
+		}
+		if h, ok := strings.CutPrefix(step, "pinging container registry "); ok {
+			host = h
+		}
+		text = rest
+	}
+	if url, rest, ok := strings.Cut(text, `": `); ok && strings.HasPrefix(url, `Get "http`) && host != "" {
+		text = rest
+	}
+	if host != "" && !strings.Contains(text, host) {
+		text = "registry " + host + ": " + text
+	}
+	return text
+}
+
 // plain makes err printable; secrets are cut out of its text.
-func plain(err error, secrets ...string) error {
-	text := oneLine(err.Error())
+func plain(err error, secrets ...string) *plainError {
+	text := brief(oneLine(err.Error()))
 	for _, s := range secrets {
 		if len(s) > 0 {
 			text = strings.ReplaceAll(text, s, "***")

@@ -361,7 +361,10 @@ func (f *configFlags) planCommands(c *configChange, set func(string) bool) error
 		c.do("SHELL "+jsonText(words), func(img *image.Image) { img.Config.Shell = words })
 	}
 	if set("entrypoint") {
-		list, isList := jsonList(f.entrypoint)
+		list, isList, err := jsonList(f.entrypoint)
+		if err != nil {
+			return fmt.Errorf("--entrypoint %q: %w", f.entrypoint, err)
+		}
 		if !isList && f.entrypoint != "" {
 			list = []string{"/bin/sh", "-c", f.entrypoint}
 		}

@@ -100,7 +100,10 @@ func healthTest(s string) ([]string, error) {
 		}
 	case "CMD":
 		words, err := commandWords(rest)
-		if err == nil && len(words) > 0 {
+		if err != nil {
+			return nil, fmt.Errorf("--healthcheck %q: %w", s, err)
+		}
+		if len(words) > 0 {
 			return append([]string{kind}, words...), nil
 		}
 	}

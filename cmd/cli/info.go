@@ -49,6 +49,7 @@ in {{.store.GraphRoot}}. Keys only grow.`,
 			if f.template == nil {
 				return a.printJSON(doc)
 			}
+			f.template.Option("missingkey=error")
 			return render(a.out, f, []map[string]any{doc}, nil)
 		},
 	}

@@ -28,7 +28,7 @@ func inspect(ctx context.Context, e *builder.Engine, kind, name string) (*inspec
 	}
 	doc, imageErr := inspectImage(e, name)
 	if errors.Is(imageErr, define.ErrNotFound) {
-		return nil, errors.Join(err, imageErr)
+		return nil, fmt.Errorf("%q is neither a container (see containers --all) nor an image of the store: %w", name, define.ErrNotFound)
 	}
 	return doc, imageErr
 }

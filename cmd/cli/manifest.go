@@ -230,6 +230,8 @@ func findDigest(e *builder.Engine, l *manifest.List, word string) (digest.Digest
 	if err != nil {
 		if d, derr := digest.Parse(word); derr == nil {
 			_, err = l.Entry(d)
+		} else if errors.Is(err, define.ErrNotFound) {
+			err = fmt.Errorf("%q: neither an image of the store nor the digest of one of the list: strata manifest inspect shows those: %w", word, define.ErrNotFound)
 		}
 		return "", err
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -90,7 +92,7 @@ func parseListFormat(s string, sample any) (listFormat, error) {
 	}
 	f.template = t
 	// Other failures (an index out of range) may be the sample's.
-	if err := line(io.Discard, t, sample); err != nil && strings.Contains(err.Error(), "can't evaluate field") {
+	if err := line(io.Discard, t, sample); err != nil && strings.Contains(err.Error(), noField) {
 		return f, err
 	}
 	return f, nil
@@ -116,6 +118,52 @@ func templateReason(err error) string {
 	return s
 }
 
+const noField = "there is no field "
+
+// fieldReason is templateReason for a template that was executed on v. Of a
+// field that v has not, those that it has are said.
+func fieldReason(err error, v any) string {
+	s := templateReason(err)
+	_, rest, ok := strings.Cut(s, ": can't evaluate field ")
+	if !ok {
+		if _, rest, ok = strings.Cut(s, ": map has no entry for key "); ok {
+			return "there is no key " + rest
+		}
+		return s
+	}
+	name, of, _ := strings.Cut(rest, " in type ")
+	text := noField + name
+	t := reflect.TypeOf(v)
+	if t == nil || t.String() != of {
+		return text
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var fields []string
+	for f := range structFields(t) {
+		fields = append(fields, f)
+	}
+	if len(fields) > 0 {
+		text += "; want one of " + strings.Join(fields, ", ")
+	}
+	return text
+}
+
+// structFields are the names that a template may use of a struct.
+func structFields(t reflect.Type) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if t.Kind() != reflect.Struct {
+			return
+		}
+		for _, f := range reflect.VisibleFields(t) {
+			if f.IsExported() && !f.Anonymous && !yield(f.Name) {
+				return
+			}
+		}
+	}
+}
+
 // render writes one line an item. headings maps fields to column headings.
 func render[T any](w io.Writer, f listFormat, items []T, headings map[string]string) error {
 	tw := w
@@ -139,7 +187,7 @@ func render[T any](w io.Writer, f listFormat, items []T, headings map[string]str
 func line(w io.Writer, t *template.Template, v any) error {
 	var b bytes.Buffer
 	if err := t.Execute(&b, v); err != nil {
-		return fmt.Errorf("--format: %s: %w", templateReason(err), define.ErrInvalid)
+		return fmt.Errorf("--format: %s: %w", fieldReason(err, v), define.ErrInvalid)
 	}
 	if !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
 		b.WriteByte('\n')

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -53,22 +54,34 @@ func splitWords(line string) ([]string, error) {
 	return words, nil
 }
 
-// jsonList reads a JSON list of strings.
-func jsonList(s string) ([]string, bool) {
-	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
-		return nil, false
+// jsonList reads a JSON list of strings. What begins like one and is none is
+// an error, since it was hardly meant as words; the program [ is a word.
+func jsonList(s string) (list []string, ok bool, err error) {
+	inner, begins := strings.CutPrefix(strings.TrimSpace(s), "[")
+	if !begins {
+		return nil, false, nil
 	}
-	var list []string
-	if err := json.Unmarshal([]byte(s), &list); err != nil {
-		return nil, false
+	if err = json.Unmarshal([]byte(s), &list); err == nil {
+		return list, true, nil
 	}
-	return list, true
+	if strings.HasPrefix(strings.TrimSpace(inner), `"`) {
+		return nil, false, fmt.Errorf("begins like a JSON list and is none (%s): want strings, such as [\"sh\", \"-c\", \"id\"], or plain words: %w", jsonReason(err), define.ErrInvalid)
+	}
+	return nil, false, nil
+}
+
+// jsonReason says what is wrong with a list without the words of Go.
+func jsonReason(err error) string {
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return "an element is no string"
+	}
+	return err.Error()
 }
 
 // commandWords reads a command as a JSON list or as words.
 func commandWords(s string) ([]string, error) {
-	if list, ok := jsonList(s); ok {
-		return list, nil
+	if list, ok, err := jsonList(s); ok || err != nil {
+		return list, err
 	}
 	return splitWords(s)
 }

@@ -238,10 +238,15 @@ func processMemory(pid, depth int) (used int64) {
 // explain picks the telling line of git's messages.
 func (g *gitRun) explain(command, messages string, err error) string {
 	var best string
-	for _, line := range strings.FieldsFunc(messages, func(r rune) bool { return r == '\n' || r == '\r' }) {
+	lines := strings.FieldsFunc(messages, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i, line := range lines {
 		for _, prefix := range []string{"fatal: ", "error: ", "ERROR: ", "remote: "} {
 			if text, ok := strings.CutPrefix(line, prefix); ok && (best == "" || prefix == "fatal: ") && strings.TrimSpace(text) != "" {
 				best = text
+				// The cause comes on the next line, after the address.
+				if strings.HasSuffix(text, ":") && i+1 < len(lines) {
+					best += " " + lines[i+1]
+				}
 			}
 		}
 	}

@@ -123,6 +123,7 @@ var patterns = []struct {
 	{lazy(`^unexpected key '((?s:.*))' in '(?s:.*)'$`), "unknown key $1"},
 	{lazy(`^unexpected key '((?s:.*))' for mount type '((?s:.*))'$`), "key $1 is not for type=$2"},
 	{lazy(`^Unknown type ("(?s:.*)") in HEALTHCHECK \(try CMD\)$`), "$1 is neither CMD nor NONE; want HEALTHCHECK CMD command"},
+	{lazy(`^unsupported mount type ("(?s:.*)")$`), "type=$1: want bind, cache, tmpfs, secret or ssh"},
 	{lazy(`^only one (\w+) parser directive can be used$`), "# $1= is given twice"},
 }
 
