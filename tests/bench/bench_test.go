@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,11 +25,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var small = scale{
-	steps: 2, manySteps: 3, files: 150, fileSize: 10, bigSize: 1 << 20, medium: 2, runFiles: 10, images: 2, layers: 2,
-	transfer: 1, blobs: 2, sleep: "0.01",
-}
-
 // Every row works with the yardstick, which needs nothing but the system.
 func TestYardstick(t *testing.T) {
 	t.Parallel()
@@ -37,7 +34,7 @@ func TestYardstick(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "out.json")
 	dir := t.TempDir()
-	o := options{runs: 2, only: regexp.MustCompile(""), tools: []string{"yardstick"}, json: file, dir: dir, scale: small}
+	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"yardstick"}, json: file, dir: dir, scale: small}
 	if err := bench(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -49,17 +46,17 @@ func TestYardstick(t *testing.T) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}
-	want := 0
-	for _, row := range rows(small) {
-		if row.script != "" {
-			want++
-		}
+	if len(r.Results) != len(rows(small))+1 { // one is computed
+		t.Fatalf("%d results, want %d", len(r.Results), len(rows(small))+1)
 	}
-	if len(r.Results) != want {
-		t.Errorf("%d results, want %d", len(r.Results), want)
-	}
-	for _, x := range r.Results {
-		if len(x.Seconds) != 2 || x.Median <= 0 || x.RSS <= 0 {
+	for i, row := range rows(small) {
+		x := r.Results[i]
+		switch {
+		case x.Row != row.name:
+			t.Errorf("result %d is of %s, want %s", i, x.Row, row.name)
+		case row.script == "" && (x.Missing == "" || x.Missing != row.noScript):
+			t.Errorf("%s: missing %q, want the reason %q", x.Row, x.Missing, row.noScript)
+		case row.script != "" && (len(x.Seconds) != 1 || x.Median <= 0 || x.RSS <= 0):
 			t.Errorf("%+v", x)
 		}
 	}
@@ -70,16 +67,16 @@ func TestYardstick(t *testing.T) {
 
 func TestMeasureFails(t *testing.T) {
 	t.Parallel()
-	_, err := measure(context.Background(), exec.Command("sh", "-c", "echo why >&2; exit 3"))
+	_, err := measure(context.Background(), exec.Command("sh", "-c", "echo why >&2; exit 3"), order{})
 	if err == nil || !strings.Contains(err.Error(), "exit status 3: why") {
 		t.Errorf("%v", err)
 	}
-	if _, err := measure(context.Background(), exec.Command("/no/such/program")); err == nil {
+	if _, err := measure(context.Background(), exec.Command("/no/such/program"), order{}); err == nil {
 		t.Error("a program that does not exist was measured")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := measure(ctx, exec.Command("sleep", "60")); err == nil {
+	if _, err := measure(ctx, exec.Command("sleep", "60"), order{}); err == nil {
 		t.Error("a cancelled run was measured")
 	}
 }
@@ -99,27 +96,83 @@ func TestMedian(t *testing.T) {
 func TestPrint(t *testing.T) {
 	t.Parallel()
 	r := &report{
-		Machine: "m", Runs: 3, Versions: map[string]string{"strata": "1", "buildah": "2", "yardstick": "3"},
+		Machine: "m", Runs: 3, Versions: map[string]string{"strata": "1", "buildah": "2", "yardstick": "3"}, Disk: "bytes",
+		Left: []string{"docker is left out: none"},
 		Results: []result{
-			{Row: "a", Tool: "strata", Median: 0.5, RSS: 40 << 20, CPU: 0.25}, {Row: "a", Tool: "buildah", Median: 5, RSS: 1536 << 10},
-			{Row: "longer", Tool: "strata", Median: 0.25, RSS: 3 << 20}, {Row: "longer", Tool: "yardstick", Median: 0.125, RSS: 1 << 18},
+			{Row: "a", Tool: "strata", Median: 0.05, Memory: 40 << 20, CPU: 0.25, Written: 1 << 20},
+			{Row: "a", Tool: "buildah", Median: 5, Memory: 1536 << 10, Written: -1},
+			{Row: "a", Tool: "yardstick", Missing: "why"},
+			{Row: "longer", Tool: "strata", Median: 0.25, Memory: 3 << 20, CPU: 1.5},
+			{Row: "longer", Tool: "buildah", Missing: "fails: so\nand so"},
+			{Row: "longer", Tool: "yardstick", Median: 0.125, Memory: 1 << 18},
 		},
 		tools: []string{"strata", "buildah", "yardstick"},
 	}
 	const want = `m
-median of 3 runs
+median of 3 runs, of 3 where one takes longer than 30 s
 strata: 1
 buildah: 2
 yardstick: 3
+docker is left out: none
+memory: of all processes together, a daemon's too, the most of looks 1ms apart, in a run of its own (proportional set sizes)
+written: bytes
 
-row      strata  buildah  yardstick  buildah / strata  yardstick / strata  strata RSS  buildah RSS  yardstick RSS  strata CPU  buildah CPU  yardstick CPU
-a       0.500 s  5.000 s          -           10.00 x                   -      40 MiB        2 MiB              -     0.250 s      0.000 s              -
-longer  0.250 s        -    0.125 s                 -              0.50 x       3 MiB            -          0 MiB     0.000 s            -        0.000 s
+row       strata  buildah  yardstick  buildah / strata  strata / yardstick  strata memory  buildah memory  yardstick memory  strata CPU  buildah CPU  yardstick CPU  strata written  buildah written  yardstick written
+a       50.00 ms  5.000 s          -          100.00 x                   -         40 MiB         1.5 MiB                 -    250.0 ms            -              -         1.0 MiB                -                  -
+longer  250.0 ms        -   125.0 ms                 -              2.00 x        3.0 MiB               -           0.2 MiB     1.500 s            -              -         0.0 MiB                -            0.0 MiB
+
+missing:
+buildah: fails: so and so: longer
+yardstick: why: a
 `
 	var b strings.Builder
 	r.print(&b)
 	if b.String() != want {
 		t.Errorf("\n%s", b.String())
+	}
+}
+
+// What a step costs is what more steps cost more, in each measure.
+func TestDerive(t *testing.T) {
+	t.Parallel()
+	r := &report{
+		tools: []string{"strata", "buildah"},
+		Results: []result{
+			{Row: stepsRow(20), Tool: "strata", Median: 0.3, CPU: 0.4, Written: 2000, Calls: 30_000},
+			{Row: stepsRow(200), Tool: "strata", Median: 2.1, CPU: 2.2, Written: 20_000, Calls: 300_000},
+			{Row: stepsRow(20), Tool: "buildah", Median: 6, Written: -1},
+			{Row: stepsRow(200), Tool: "buildah", Missing: "fails"},
+			{Row: cachedStepsRow(20), Tool: "buildah", Median: 1, Written: -1},
+			{Row: cachedStepsRow(200), Tool: "buildah", Median: 1.9, Written: 5},
+		},
+	}
+	n := len(r.Results)
+	r.derive(full)
+	got := r.Results[n:]
+	if len(got) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	x, y := got[0], got[1]
+	if x.Row != "one RUN step more: (200 RUN - 20 RUN) / 180" || x.Tool != "strata" || !near(x.Median, 0.01) || !near(x.CPU, 0.01) ||
+		x.Written != 100 || x.Calls != 1500 {
+		t.Errorf("%+v", x)
+	}
+	if y.Row != "one cached RUN step more: (200 RUN - 20 RUN) / 180" || y.Tool != "buildah" || !near(y.Median, 0.005) || y.Written != -1 || y.Calls != 0 {
+		t.Errorf("%+v", y)
+	}
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		seconds float64
+		want    string
+	}{{0.00781, "7.81 ms"}, {0.1234, "123.4 ms"}, {1.5, "1.500 s"}, {-0.002, "-2.00 ms"}, {0, "0.00 ms"}} {
+		if got := duration(tt.seconds); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.seconds, got, tt.want)
+		}
 	}
 }
 
@@ -201,7 +254,10 @@ func TestCompare(t *testing.T) {
 	dir := t.TempDir()
 	files := [2]string{filepath.Join(dir, "old.json"), filepath.Join(dir, "new.json")}
 	for i, seconds := range []float64{2, 1} {
-		r := report{Machine: "m", Results: []result{{Row: "a", Tool: "strata", Median: seconds}, {Row: fmt.Sprint("only", i), Tool: "strata", Median: 1}}}
+		r := report{Machine: "m", Results: []result{
+			{Row: "a", Tool: "strata", Median: seconds, Memory: int64(10 * (i + 1)), CPU: 1, Calls: 100},
+			{Row: fmt.Sprint("only", i), Tool: "strata", Median: 1}, {Row: "a", Tool: "podman", Missing: "why"},
+		}}
 		if err := r.write(files[i]); err != nil {
 			t.Fatal(err)
 		}
@@ -210,10 +266,10 @@ func TestCompare(t *testing.T) {
 	if err := compare(&b, files[0], files[1]); err != nil {
 		t.Fatal(err)
 	}
-	const want = `row      tool      old      new  new / old
-a      strata  2.000 s  1.000 s     0.50 x
-only0  strata  1.000 s        -          -
-only1  strata        -  1.000 s          -
+	const want = `row      tool      old      new  new / old  memory     CPU  written   calls
+a      strata  2.000 s  1.000 s     0.50 x  2.00 x  1.00 x        -  1.00 x
+only0  strata  1.000 s        -          -       -       -        -       -
+only1  strata        -  1.000 s          -       -       -        -       -
 `
 	if b.String() != want {
 		t.Errorf("\n%s", b.String())
@@ -266,19 +322,76 @@ func TestTotalCalls(t *testing.T) {
 // What builders with daemons are called with.
 func TestBuildArgs(t *testing.T) {
 	t.Parallel()
-	p := place{context: "/c", n: 7}
+	p := place{context: "/c", n: 7, copy: "3"}
 	for _, tt := range []struct {
 		row  row
 		want string
 	}{
-		{row{}, "--no-cache -t localhost/bench /c"},
-		{row{cached: true}, "-t localhost/bench /c"},
+		{row{}, "--no-cache -t localhost/bench3 /c"},
+		{row{cached: true}, "-t localhost/bench3 /c"},
 		{row{args: []string{"build", "--build-arg", "N=$N", "$CONTEXT"}}, "--build-arg N=7 /c"},
-		{row{args: []string{"images"}}, ""},
-		{row{timed: "B from x"}, ""},
 	} {
-		if args, _ := buildArgs(tt.row, p); strings.Join(args, " ") != tt.want {
+		if args := buildArgs(tt.row, p); strings.Join(args, " ") != tt.want {
 			t.Errorf("%+v: %q", tt.row, args)
 		}
 	}
+}
+
+// Each tool has a command for each row, or a reason why not.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	missing := map[string]int{}
+	tools := []tool{
+		builder{tool: "strata", program: "strata"}, unprivileged{builder: builder{tool: userTool}}, builder{tool: "buildah"}, builder{tool: "podman"},
+		docker{&daemons{}, "docker", "dockerd", ""}, buildctl{&daemons{}, "buildctl", "buildkitd", "", ""},
+	}
+	for _, tool := range tools {
+		for _, r := range rows(small) {
+			cmd, err := command(tool, r, place{dir: t.TempDir(), registry: "127.0.0.1:1"})
+			var why absent
+			switch {
+			case err == nil && cmd != nil && len(cmd.Args) > 0:
+			case errors.As(err, &why) && why != "":
+				missing[tool.name()]++
+			default:
+				t.Errorf("%s: %s: %v, %v", tool.name(), r.name, cmd, err)
+			}
+		}
+	}
+	if missing["strata"] != 0 || missing["buildah"] != 1 || missing[userTool] != 1 || missing["podman"] == 0 || missing["buildctl"] == 0 {
+		t.Errorf("rows missing: %v", missing)
+	}
+}
+
+// Of several commands at once, one that fails is the failure of all.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		script string
+		fails  bool
+	}{{`touch "$DIR/it's $0"`, false}, {`[ $0 != 2 ]`, true}} {
+		cmd, err := together(echoTool{text: tt.script}, row{parallel: 4}, place{dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := measure(t.Context(), cmd, order{}); (err != nil) != tt.fails {
+			t.Errorf("%s: %v", tt.script, err)
+		}
+	}
+	if made, _ := filepath.Glob(filepath.Join(dir, "it's [0-3]")); len(made) != 4 {
+		t.Errorf("made: %v", made)
+	}
+}
+
+// echoTool runs a script with the number of the copy as $0.
+type echoTool struct {
+	builder
+	text string
+}
+
+func (e echoTool) command(_ row, p place) (*exec.Cmd, error) {
+	cmd := exec.Command("sh", "-c", e.text, strings.ReplaceAll(p.built(), "localhost/bench", ""))
+	cmd.Env = append(os.Environ(), p.variables()...)
+	return cmd, nil
 }

@@ -35,7 +35,7 @@ func (d *daemons) start(ctx context.Context, dir string, cmd *exec.Cmd, ready fu
 	d.stop(dir)
 	b := &daemon{cmd: cmd, ended: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = &b.output, &b.output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -77,6 +77,16 @@ func (d *daemons) stop(dir string) {
 		<-b.ended
 	}
 }
+
+// daemon is the process that serves a store.
+func (d *daemons) daemon(dir string) int {
+	if b := d.running[dir]; b != nil {
+		return b.cmd.Process.Pid
+	}
+	return 0
+}
+
+func (d *daemons) own(string) error { return nil }
 
 // docker is the builder of a daemon that is started for each store.
 type docker struct {
@@ -141,33 +151,60 @@ func (d docker) prepare(ctx context.Context, dir string) error {
 }
 
 func (d docker) command(r row, p place) (*exec.Cmd, error) {
-	args, ok := buildArgs(r, p)
-	if !ok {
-		return nil, nil
+	if r.store != nil {
+		return nil, absent(noRecords)
+	}
+	if r.init || r.primitive() {
+		return nil, absent("its containers are of another kind")
+	}
+	switch m := r.move; {
+	case m != nil && m.verb == "pull":
+		return d.call(p.dir, "pull", "-q", p.registry+"/"+pushed), nil
+	case m != nil && m.verb == "push" && m.zip == "gzip":
+		return d.call(p.dir, "push", "-q", p.registry+"/"+pushed), nil
+	case m != nil && m.verb == "push":
+		return nil, absent("it compresses with gzip only")
+	case m != nil:
+		return nil, absent("it writes no OCI layout")
+	case len(r.args) > 0 && r.args[0] != "build":
+		var args []string
+		for _, a := range r.args {
+			args = append(args, p.expand(a))
+		}
+		return d.call(p.dir, args...), nil
+	}
+	args := buildArgs(r, p)
+	if p.registry != "" {
+		args = append([]string{"-t", p.registry + "/" + pushed}, args...)
 	}
 	return d.call(p.dir, append([]string{"build", "--network", "host", "-f", filepath.Join(p.context, "Containerfile")}, args...)...), nil
 }
 
-func (d docker) script(string, place) *exec.Cmd { return nil }
+func (d docker) script(text string, p place) *exec.Cmd {
+	cmd := d.call(p.dir)
+	cmd.Path = "/bin/sh"
+	cmd.Args = []string{"sh", "-ec", "B() { '" + d.client + "' \"$@\"; }\n" + text}
+	cmd.Env = append(cmd.Env, p.variables()...)
+	return cmd
+}
 
-// buildArgs are the arguments of a row that is a build, the context last; a
-// row of another kind is not for builders with daemons.
-func buildArgs(r row, p place) ([]string, bool) {
-	switch {
-	case r.timed != "" || r.registry || r.store != nil || r.once != "" || len(r.args) > 0 && r.args[0] != "build":
-		return nil, false
-	case len(r.args) > 0:
+// noRecords is why a store of another form has no rows among many images.
+const noRecords = "its store is of another form and would have to be filled by builds"
+
+// buildArgs are the arguments of a row that is a build, the context last.
+func buildArgs(r row, p place) []string {
+	if len(r.args) > 0 {
 		var args []string
 		for _, a := range r.args[1:] {
 			args = append(args, p.expand(a))
 		}
-		return args, true
+		return args
 	}
-	args := []string{"-t", "localhost/bench", p.context}
+	args := []string{"-t", p.built(), p.context}
 	if !r.cached {
 		args = append([]string{"--no-cache"}, args...)
 	}
-	return args, true
+	return args
 }
 
 // buildctlVariable names a buildctl; buildkitd must lie beside it.
@@ -215,14 +252,34 @@ func (b buildctl) prepare(ctx context.Context, dir string) error {
 }
 
 func (b buildctl) command(r row, p place) (*exec.Cmd, error) {
-	args, ok := buildArgs(r, p)
-	if !ok {
-		return nil, nil
+	output := "type=image,name=" + p.built()
+	switch m := r.move; {
+	case r.store != nil:
+		return nil, absent(noRecords)
+	case r.init || r.primitive():
+		return nil, absent("it has no containers")
+	case len(r.args) > 0 && r.args[0] == "version":
+		return exec.Command(b.client, "--version"), nil
+	case r.before != "" || len(r.args) > 0 && r.args[0] != "build":
+		return nil, absent("it has no command for images")
+	case m == nil:
+	case m.verb == "pull":
+		return nil, absent("it has no command that pulls")
+	case m.verb == "push":
+		output = "type=image,push=true,registry.insecure=true,oci-mediatypes=true,force-compression=true,compression=" + m.zip + ",name=" + p.registry + "/" + pushed
+	case m.verb == "archive":
+		output = p.expand("type=oci,dest=$DIR/archive$N.tar")
+	case m.verb == "folder":
+		output = p.expand("type=oci,tar=false,compression=uncompressed,force-compression=true,dest=$DIR/export$N")
 	}
 	line := []string{"build", "--progress", "plain", "--frontend", "dockerfile.v0", "--opt", "filename=Containerfile",
 		"--local", "context=" + p.context, "--local", "dockerfile=" + p.context,
 		"--oci-layout", "base=" + b.base, "--opt", "context:" + baseName + "=oci-layout://base@" + b.digest.String(),
-		"--opt", "force-network-mode=host", "--allow", "network.host", "--output", "type=image,name=localhost/bench"}
+		"--opt", "force-network-mode=host", "--allow", "network.host", "--output", output}
+	if r.move != nil {
+		return b.call(p.dir, line...), nil // of what was built before
+	}
+	args := buildArgs(r, p)
 	for i, a := range args {
 		switch {
 		case a == "--no-cache":

@@ -14,14 +14,22 @@ import (
 type result struct {
 	Row  string `json:"row"`
 	Tool string `json:"tool"`
-	// Seconds holds all runs but the first.
-	Seconds []float64 `json:"seconds"`
+	// Missing is why there is nothing else.
+	Missing string `json:"missing,omitempty"`
+	// Seconds holds all runs but the first. It is empty where the rest was
+	// computed from other rows.
+	Seconds []float64 `json:"seconds,omitempty"`
 	Median  float64   `json:"median"`
-	RSS     int64     `json:"maxRSS"` // bytes
+	// RSS is the largest resident set of one process in the timed runs, Memory
+	// what all processes held together, at most, in a run of its own; bytes,
+	// 0: not known.
+	RSS    int64 `json:"maxRSS"`
+	Memory int64 `json:"memory,omitempty"`
 	// CPU and Written are medians: seconds of processor time of the processes
-	// that were waited for, and bytes that went to the disk (0: not known).
+	// that were waited for (0: not known), and bytes that went to the disk
+	// (less than 0: not known).
 	CPU     float64 `json:"cpuSeconds"`
-	Written int64   `json:"bytesWritten,omitempty"`
+	Written int64   `json:"bytesWritten"`
 	// Calls are the system calls of one more run (0: not counted).
 	Calls int64 `json:"systemCalls,omitempty"`
 
@@ -53,26 +61,123 @@ func median(values []float64) float64 {
 type report struct {
 	Machine  string            `json:"machine"`
 	Versions map[string]string `json:"versions"`
+	Left     []string          `json:"leftOut,omitempty"` // tools, and why
 	Runs     int               `json:"runs"`
+	Disk     string            `json:"written"` // what bytesWritten are
 	Results  []result          `json:"results"`
 
 	tools []string
 }
 
+// find returns what a tool did in a row, unless it has nothing there.
 func (r *report) find(row, tool string) (result, bool) {
-	i := slices.IndexFunc(r.Results, func(x result) bool { return x.Row == row && x.Tool == tool })
+	i := slices.IndexFunc(r.Results, func(x result) bool { return x.Row == row && x.Tool == tool && x.Missing == "" })
 	if i < 0 {
 		return result{}, false
 	}
 	return r.Results[i], true
 }
 
+// derive adds rows that are computed: what one step more costs, from the
+// start of one to the start of the next, without what a build costs once.
+func (r *report) derive(s scale) {
+	more := s.manySteps - s.steps
+	for _, of := range []struct {
+		name string
+		row  func(int) string
+	}{{"one RUN step more", stepsRow}, {"one cached RUN step more", cachedStepsRow}} {
+		for _, t := range r.tools {
+			few, ok1 := r.find(of.row(s.steps), t)
+			many, ok2 := r.find(of.row(s.manySteps), t)
+			if !ok1 || !ok2 || more <= 0 {
+				continue
+			}
+			x := result{
+				Row:    fmt.Sprintf("%s: (%d RUN - %d RUN) / %d", of.name, s.manySteps, s.steps, more),
+				Tool:   t,
+				Median: (many.Median - few.Median) / float64(more),
+				CPU:    max(0, many.CPU-few.CPU) / float64(more), Written: -1,
+			}
+			if many.Written >= 0 && few.Written >= 0 {
+				x.Written = max(0, many.Written-few.Written) / int64(more)
+			}
+			if many.Calls > 0 && few.Calls > 0 {
+				x.Calls = (many.Calls - few.Calls) / int64(more)
+			}
+			r.Results = append(r.Results, x)
+		}
+	}
+}
+
+// column is a group of columns, one for each tool.
+type column struct {
+	name string
+	cell func(result) string // "" is not known
+}
+
+// columns are those that have something to show.
+func (r *report) columns() []column {
+	all := []column{
+		{"memory", func(x result) string { return known(x.Memory > 0, mebibytes(x.Memory)) }},
+		{"CPU", func(x result) string { return known(x.CPU > 0, duration(x.CPU)) }},
+		{"written", func(x result) string { return known(x.Written >= 0, mebibytes(x.Written)) }},
+		{"calls", func(x result) string { return known(x.Calls > 0, fmt.Sprint(x.Calls)) }},
+	}
+	if !slices.ContainsFunc(r.Results, func(x result) bool { return x.Memory > 0 }) {
+		all[0] = column{"RSS", func(x result) string { return known(x.RSS > 0, mebibytes(x.RSS)) }}
+	}
+	return slices.DeleteFunc(all, func(c column) bool {
+		return !slices.ContainsFunc(r.Results, func(x result) bool { return x.Missing == "" && c.cell(x) != "" })
+	})
+}
+
+func mebibytes(n int64) string {
+	if n < 10<<20 {
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d MiB", (n+1<<19)>>20)
+}
+
+// duration shows seconds so that three digits count.
+func duration(seconds float64) string {
+	switch {
+	case seconds > -0.1 && seconds < 0.1:
+		return fmt.Sprintf("%.2f ms", seconds*1000)
+	case seconds < 1:
+		return fmt.Sprintf("%.1f ms", seconds*1000)
+	}
+	return fmt.Sprintf("%.3f s", seconds)
+}
+
+// known is a value, or "" where it was not measured.
+func known(ok bool, value string) string {
+	if !ok {
+		return ""
+	}
+	return value
+}
+
 // print draws the table: a column of medians for each tool, how often strata
-// fits into the others' times, then memory.
+// fits into the others' times, and which part of the yardstick's it needs,
+// then memory and the like; below it what is missing, and why.
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "%s\nmedian of %d runs\n", r.Machine, r.Runs)
+	fmt.Fprintf(w, "%s\nmedian of %d runs, of %d where one takes longer than %d s\n", r.Machine, r.Runs, min(r.Runs, slowRuns), slowRun)
 	for _, t := range r.tools {
 		fmt.Fprintf(w, "%s: %s\n", t, r.Versions[t])
+	}
+	for _, line := range r.Left {
+		fmt.Fprintln(w, line)
+	}
+	columns := r.columns()
+	for _, c := range columns {
+		switch c.name {
+		case "memory":
+			fmt.Fprintf(w, "memory: of all processes together, a daemon's too, the most of looks %v apart, in a run of its own (proportional set sizes)\n", sampleEvery)
+		case "RSS":
+			fmt.Fprintln(w, "RSS: the largest resident set of one process")
+		case "written":
+			fmt.Fprintf(w, "written: %s\n", r.Disk)
+		}
 	}
 	fmt.Fprintln(w)
 	var rows []string
@@ -81,11 +186,12 @@ func (r *report) print(w io.Writer) {
 			rows = append(rows, x.Row)
 		}
 	}
-	table := [][]string{r.head()}
+	table := [][]string{r.head(columns)}
 	for _, row := range rows {
-		table = append(table, r.line(row))
+		table = append(table, r.line(row, columns))
 	}
 	align(w, table)
+	r.explain(w)
 }
 
 // others are the tools that strata is compared with.
@@ -96,64 +202,60 @@ func (r *report) others() []string {
 	return slices.DeleteFunc(slices.Clone(r.tools), func(t string) bool { return t == "strata" })
 }
 
-func (r *report) head() []string {
+// inverse reports the tool whose time is what strata's is a part of.
+func inverse(tool string) bool { return tool == "yardstick" }
+
+func (r *report) head(columns []column) []string {
 	head := append([]string{"row"}, r.tools...)
 	for _, t := range r.others() {
+		if inverse(t) {
+			head = append(head, "strata / "+t)
+			continue
+		}
 		head = append(head, t+" / strata")
 	}
 	if r.users() {
 		head = append(head, userTool+" - strata")
 	}
-	for _, t := range r.tools {
-		head = append(head, t+" RSS")
-	}
-	for _, t := range r.tools {
-		head = append(head, t+" CPU")
-	}
-	if r.disk() {
+	for _, c := range columns {
 		for _, t := range r.tools {
-			head = append(head, t+" written")
-		}
-	}
-	if r.calls() {
-		for _, t := range r.tools {
-			head = append(head, t+" calls")
+			head = append(head, t+" "+c.name)
 		}
 	}
 	return head
 }
 
-func (r *report) line(row string) []string {
+func (r *report) line(row string, columns []column) []string {
 	line := []string{row}
+	cell := func(tool string, f func(result) string) {
+		text := ""
+		if x, ok := r.find(row, tool); ok {
+			text = f(x)
+		}
+		if text == "" {
+			text = "-"
+		}
+		line = append(line, text)
+	}
 	for _, t := range r.tools {
-		line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%.3f s", x.Median) }))
+		cell(t, func(x result) string { return duration(x.Median) })
 	}
 	strata, ok := r.find(row, "strata")
 	for _, t := range r.others() {
-		line = append(line, r.cell(row, t, func(x result) string {
-			if !ok || strata.Median == 0 {
-				return "-"
+		cell(t, func(x result) string {
+			over, under := x.Median, strata.Median
+			if inverse(t) {
+				over, under = under, over
 			}
-			return fmt.Sprintf("%.2f x", x.Median/strata.Median)
-		}))
+			return known(ok && under > 0, fmt.Sprintf("%.2f x", over/under))
+		})
 	}
 	if r.users() {
-		line = append(line, r.cell(row, userTool, func(x result) string { return known(ok, "%.1f ms", (x.Median-strata.Median)*1000) }))
+		cell(userTool, func(x result) string { return known(ok, fmt.Sprintf("%.1f ms", (x.Median-strata.Median)*1000)) })
 	}
-	for _, t := range r.tools {
-		line = append(line, r.cell(row, t, func(x result) string { return known(x.RSS > 0, "%d MiB", (x.RSS+1<<19)>>20) }))
-	}
-	for _, t := range r.tools {
-		line = append(line, r.cell(row, t, func(x result) string { return known(x.RSS > 0, "%.3f s", x.CPU) }))
-	}
-	if r.disk() {
+	for _, c := range columns {
 		for _, t := range r.tools {
-			line = append(line, r.cell(row, t, func(x result) string { return fmt.Sprintf("%d MiB", (x.Written+1<<19)>>20) }))
-		}
-	}
-	if r.calls() {
-		for _, t := range r.tools {
-			line = append(line, r.cell(row, t, func(x result) string { return known(x.Calls > 0, "%d", x.Calls) }))
+			cell(t, c.cell)
 		}
 	}
 	return line
@@ -165,29 +267,29 @@ func (r *report) users() bool {
 	return slices.Contains(r.tools, "strata") && slices.Contains(r.tools, userTool)
 }
 
-// known is a value, or a dash where it was not measured.
-func known(ok bool, format string, value any) string {
-	if !ok {
-		return "-"
+// explain says why tools have no time in rows.
+func (r *report) explain(w io.Writer) {
+	type reason struct{ tool, why string }
+	var order []reason
+	rows := map[reason][]string{}
+	for _, t := range r.tools {
+		for _, x := range r.Results {
+			if x.Tool != t || x.Missing == "" {
+				continue
+			}
+			k := reason{t, x.Missing}
+			if rows[k] == nil {
+				order = append(order, k)
+			}
+			rows[k] = append(rows[k], x.Row)
+		}
 	}
-	return fmt.Sprintf(format, value)
-}
-
-// calls reports whether system calls were counted.
-func (r *report) calls() bool {
-	return slices.ContainsFunc(r.Results, func(x result) bool { return x.Calls > 0 })
-}
-
-// disk reports whether it is known what went to the disk.
-func (r *report) disk() bool {
-	return slices.ContainsFunc(r.Results, func(x result) bool { return x.Written > 0 })
-}
-
-func (r *report) cell(row, tool string, f func(result) string) string {
-	if x, ok := r.find(row, tool); ok {
-		return f(x)
+	if len(order) > 0 {
+		fmt.Fprintln(w, "\nmissing:")
 	}
-	return "-"
+	for _, k := range order {
+		fmt.Fprintf(w, "%s: %s: %s\n", k.tool, strings.Join(strings.Fields(k.why), " "), strings.Join(rows[k], "; "))
+	}
 }
 
 // align prints a table, the first column to the left, numbers to the right.

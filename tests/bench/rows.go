@@ -19,18 +19,25 @@ type scale struct {
 	files     int
 	fileSize  int64
 	bigSize   int64
-	medium    int // files of 1 MiB
-	runFiles  int // files that a RUN makes
-	images    int // in a full store
-	layers    int // of each of them
-	transfer  int // MiB that are pushed and pulled
-	blobs     int // layers that are pushed and pulled
+	medium    int    // files of 1 MiB
+	runFiles  int    // files that a RUN makes
+	images    int    // in a full store
+	layers    int    // of each of them
+	deep      [2]int // layers of images to which one is added
+	transfer  int    // MiB that are pushed and pulled
+	blobs     int    // layers that are pushed and pulled
 	sleep     string
 }
 
 var full = scale{
 	steps: 20, manySteps: 200, files: 20_000, fileSize: 4 << 10, bigSize: 1 << 30, medium: 200, runFiles: 30_000,
-	images: 1000, layers: 20, transfer: 300, blobs: 50, sleep: "1",
+	images: 1000, layers: 20, deep: [2]int{127, 400}, transfer: 300, blobs: 50, sleep: "1",
+}
+
+// small shows that rows work, not what they take.
+var small = scale{
+	steps: 2, manySteps: 3, files: 150, fileSize: 10, bigSize: 1 << 20, medium: 2, runFiles: 10, images: 2, layers: 2,
+	deep: [2]int{4, 5}, transfer: 1, blobs: 2, sleep: "0.01",
 }
 
 // row is one line of the table.
@@ -44,52 +51,73 @@ type row struct {
 	change func(dir string, run int) error
 	// fresh gives each run a store of its own, where layers are large.
 	fresh bool
-	// Rows that are no build: what the builders are called with (args), or a
+	// parallel commands run at once, each with a name of its own.
+	parallel int
+	// Rows that are no build: what the builders are called with (args), a
 	// script of theirs (timed) with B, a function that calls the builder with
-	// its options. once runs after the store was made, before runs ahead of
-	// every timed run; neither is timed. All see $CONTEXT, $N (a number of
-	// the run's own), $DIR (a directory of the tool's own) and $REGISTRY.
+	// its options, the move of an image, or the start of a step's init. once
+	// runs after the store was made, before runs ahead of every timed run;
+	// neither is timed. All see $CONTEXT, $N (a number of the run's own), $DIR
+	// (a directory of the tool's own), $REGISTRY and $IMAGE (what pack made).
 	args         []string
 	timed        string
+	move         *move
+	init         bool
 	once, before string
-	// store fills the tool's store, where commands would take too long.
-	store func(dir string) error
+	// built: the context is built before, once a store.
+	built bool
+	// store fills the tool's store, where commands would take too long;
+	// settled runs begin when its lists were last written some time ago.
+	store   func(dir string) error
+	settled bool
 	// registry: one on loopback is started, empty, for each tool.
 	registry bool
 	// script is the yardstick's, run by sh in a directory of its own with
 	// $BASE (the base image's files), $CONTEXT and $OVERLAY (mount options
-	// that this user needs); "" when there is none.
-	script string
+	// that this user needs); "" when there is none, and why.
+	script, noScript string
+}
+
+// primitive reports the rows of commands that work on containers by hand.
+func (r row) primitive() bool {
+	return r.timed != "" || len(r.args) > 0 && slices.Contains([]string{"from", "run", "config", "rm", "commit"}, r.args[0])
 }
 
 func rows(s scale) []row {
 	return slices.Concat(stepRows(s), copyRows(s), commandRows(s), storeRows(s), transferRows(s))
 }
 
+func stepsRow(n int) string       { return fmt.Sprintf("%d RUN echo, no cache", n) }
+func cachedStepsRow(n int) string { return fmt.Sprintf("%d RUN echo, cached", n) }
+
 func stepRows(s scale) []row {
 	list := []row{}
 	for _, n := range []int{s.steps, s.manySteps} {
 		steps := func(dir string) error { return containerfile(dir, runSteps(n)...) }
 		list = append(list,
-			row{
-				name: fmt.Sprintf("%d RUN echo, no cache", n), context: steps,
-				script: fmt.Sprintf("steps=%d\n%s", n, stepScript),
-			},
-			row{name: fmt.Sprintf("%d RUN echo, cached", n), context: steps, cached: true},
+			row{name: stepsRow(n), context: steps, script: fmt.Sprintf("steps=%d\n%s", n, stepScript)},
+			row{name: cachedStepsRow(n), context: steps, cached: true, noScript: "by hand nothing is left to do"},
 		)
 	}
 	make30k := fmt.Sprintf("RUN i=0; mkdir /f; while [ $i -lt %d ]; do echo $i >/f/$i; i=$((i+1)); done", s.runFiles)
+	removes := func(name, command string) row {
+		return row{
+			name: fmt.Sprintf(name, s.runFiles), cached: true,
+			context: func(dir string) error {
+				return containerfile(dir, make30k, "ARG N", "RUN "+command+" && echo $N >/n")
+			},
+			args:   []string{"build", "--build-arg", "N=$N", "-t", "localhost/bench", "$CONTEXT"},
+			script: fmt.Sprintf("files=%d command='%s'\n%s", s.runFiles, command, removeScript),
+		}
+	}
 	return append(list,
 		row{
 			name:    fmt.Sprintf("RUN makes %d files, no cache", s.runFiles),
 			context: func(dir string) error { return containerfile(dir, make30k) },
 			script:  fmt.Sprintf("files=%d\n%s", s.runFiles, makeScript),
 		},
-		row{
-			name: fmt.Sprintf("RUN deletes %d files", s.runFiles), cached: true,
-			context: func(dir string) error { return containerfile(dir, make30k, "ARG N", "RUN rm -r /f && echo $N >/n") },
-			args:    []string{"build", "--build-arg", "N=$N", "-t", "localhost/bench", "$CONTEXT"},
-		},
+		removes("RUN deletes %d files and their directory", "rm -r /f"),
+		removes("RUN deletes %d files, the directory stays", "cd /f && find . -type f | xargs rm"),
 		row{
 			name: "4 stages of sleep " + s.sleep + ", no cache",
 			context: func(dir string) error {
@@ -107,13 +135,8 @@ func stepRows(s scale) []row {
 		},
 		row{
 			name:    fmt.Sprintf("10 builds of %d RUN echo at once", s.steps),
-			context: func(dir string) error { return containerfile(dir, runSteps(s.steps)...) },
-			timed: `for i in 0 1 2 3 4 5 6 7 8 9; do
-	B build $LAYERS --no-cache -q -t localhost/bench$i -f "$CONTEXT/Containerfile" "$CONTEXT" >"$DIR/out$i" 2>&1 &
-	pids="$pids $!"
-done
-for p in $pids; do wait "$p"; done`,
-			script: fmt.Sprintf("steps=%d\nfor build in 0 1 2 3 4 5 6 7 8 9; do (\nmkdir b$build; cd b$build\n%s) & done; wait\n", s.steps, stepScript),
+			context: func(dir string) error { return containerfile(dir, runSteps(s.steps)...) }, parallel: 10,
+			script: fmt.Sprintf("steps=%d\nfor build in 0 1 2 3 4 5 6 7 8 9; do (\nmkdir b$build; cd b$build\n%s) & pids=\"$pids $!\"; done\nfor p in $pids; do wait $p || exit 1; done\n", s.steps, stepScript),
 		},
 	)
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 )
 
+const noContainers = "no plain tool keeps containers"
+
 // commandRows are the scriptable commands, one process each, and a script of
 // them.
 func commandRows(s scale) []row {
@@ -13,14 +15,15 @@ func commandRows(s scale) []row {
 	}
 	none := func(string) error { return nil }
 	return []row{
-		{name: "version", context: none, args: []string{"version"}},
-		{name: "from", context: none, args: []string{"from", "--name", "c$N", baseName}},
+		{name: "version", context: none, args: []string{"version"}, script: ":"},
+		{name: "init of a step, from its clone to its first answer", context: none, init: true, noScript: "what it is beyond unshare(1) is strata's"},
+		{name: "from", context: none, args: []string{"from", "--name", "c$N", baseName}, noScript: noContainers},
 		{
 			name: "run true", context: none, once: "B from --name c " + baseName,
 			args: []string{"run", "c", "true"}, script: "steps=1\n" + stepScript,
 		},
-		{name: "config", context: none, once: "B from --name c " + baseName, args: []string{"config", "--env", "A=$N", "c"}},
-		{name: "rm", context: none, before: "B from --name r$N " + baseName, args: []string{"rm", "r$N"}},
+		{name: "config", context: none, once: "B from --name c " + baseName, args: []string{"config", "--env", "A=$N", "c"}, noScript: noContainers},
+		{name: "rm", context: none, before: "B from --name r$N " + baseName, args: []string{"rm", "r$N"}, noScript: noContainers},
 		{
 			name: "script: from, 10 run, copy of 500 files, config, commit, rm", context: files,
 			timed: `c=$(B from ` + baseName + `)
@@ -37,7 +40,7 @@ B rm "$c" >/dev/null`,
 			fresh:   true,
 			once:    "c=$(B from --name c " + baseName + "); B copy \"$c\" \"$CONTEXT/src\" /src",
 			args:    []string{"commit", "-q", "c", "localhost/commit"},
-			script:  copyScript,
+			script:  copyScript, // the container keeps its files, the layer gets a copy
 		},
 	}
 }

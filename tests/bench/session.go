@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,8 +26,9 @@ type session struct {
 	// baseDigest is that of the base image's manifest.
 	baseDigest digest.Digest
 	tools      []tool
-	dirs       int // made so far
-	runs       int // begun so far
+	left       []string // tools that are left out, and why
+	dirs       int      // made so far
+	runs       int      // begun so far
 }
 
 func (s *session) say(format string, args ...any) {
@@ -35,14 +37,50 @@ func (s *session) say(format string, args ...any) {
 
 // lane is one tool's part of a row.
 type lane struct {
-	tool   tool
-	dir    string
-	runs   int // of this store
-	server *registrytest.Registry
-	result result
+	tool    tool
+	index   int
+	dir     string
+	context string
+	runs    int // of this store
+	server  *registrytest.Registry
+	result  result
+	err     error
 }
 
-// row times a row with all tools, in turns.
+// phase is what a run is for.
+type phase int
+
+const (
+	warmUp  phase = iota // the caches of the kernel, and of the tool in cached rows
+	timed                // the table's
+	sampled              // one more, whose memory is looked at all the time
+	counted              // one more, whose system calls are counted
+)
+
+// phases are the runs of a row.
+func (s *session) phases() []phase {
+	list := []phase{warmUp}
+	for range s.o.runs {
+		list = append(list, timed)
+	}
+	if s.o.memory {
+		list = append(list, sampled)
+	}
+	if s.o.calls {
+		list = append(list, counted)
+	}
+	return list
+}
+
+// A tool of which a run takes longer than slowRun is timed slowRuns times at
+// most.
+const (
+	slowRun  = 30 // seconds
+	slowRuns = 3
+)
+
+// row times a row with all tools, in turns. A tool that fails has no time in
+// it, and the others go on.
 func (s *session) row(ctx context.Context, r row) (results []result, err error) {
 	contextDir, err := s.newDir("context")
 	if err != nil {
@@ -52,34 +90,58 @@ func (s *session) row(ctx context.Context, r row) (results []result, err error) 
 	if err := r.context(contextDir); err != nil {
 		return nil, fmt.Errorf("make the context: %w", err)
 	}
+	if r.move.packed("yardstick") {
+		if err := pack(contextDir, contextDir+".image", r.move); err != nil {
+			return nil, fmt.Errorf("make the image: %w", err)
+		}
+	}
 	var lanes []*lane
-	for _, t := range s.tools {
-		l := &lane{tool: t, result: result{Row: r.name, Tool: t.name()}}
+	for i, t := range s.tools {
+		l := &lane{tool: t, index: i, context: contextDir, result: result{Row: r.name, Tool: t.name()}}
 		lanes = append(lanes, l)
-		if cmd, err := t.command(r, place{dir: s.work}); err != nil || cmd == nil {
+		if _, l.err = command(t, r, place{dir: s.work}); l.err != nil {
 			continue
 		}
 		defer func() { t.stop(l.dir) }()
-		if err := s.newStore(ctx, r, l, contextDir); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.name(), err)
-		}
 		defer l.close()
+		l.err = s.newStore(ctx, r, l)
 	}
-	// Run 0 warms up: the caches of the kernel, and of the tool in cached rows.
-	// After the last comes the one that is counted.
-	for run := 0; run <= s.o.runs+1; run++ {
-		for _, l := range lanes {
-			if err := s.run(ctx, r, l, contextDir, run); err != nil {
-				return nil, fmt.Errorf("%s: %w", l.tool.name(), err)
+	for run, phase := range s.phases() {
+		// Each time another goes first: nobody has always the same before it.
+		for i := range lanes {
+			l := lanes[(i+run)%len(lanes)]
+			if l.err == nil {
+				l.err = s.run(ctx, r, l, run, phase)
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
 			}
 		}
 	}
 	for _, l := range lanes {
-		if len(l.result.Seconds) > 0 {
-			results = append(results, l.result.summed())
+		var why absent
+		switch {
+		case errors.As(l.err, &why):
+			l.result = result{Row: r.name, Tool: l.tool.name(), Missing: string(why)}
+		case l.err != nil:
+			s.say("  %s fails: %v", l.tool.name(), l.err)
+			l.result = result{Row: r.name, Tool: l.tool.name(), Missing: "fails: " + ending(l.err.Error(), 200)}
+			if !isPeer(l.tool) {
+				err = errors.Join(err, fmt.Errorf("%s: %w", l.tool.name(), l.err))
+			}
 		}
+		results = append(results, l.result.summed())
 	}
-	return results, nil
+	return results, err
+}
+
+// isPeer reports a tool that is not ours, whose failures are not either.
+func isPeer(t tool) bool {
+	switch t.name() {
+	case "strata", userTool, "yardstick":
+		return false
+	}
+	return true
 }
 
 // newDir makes a directory that stays until the end.
@@ -90,7 +152,7 @@ func (s *session) newDir(name string) (string, error) {
 }
 
 // newStore makes what the tool's runs begin with.
-func (s *session) newStore(ctx context.Context, r row, l *lane, contextDir string) (err error) {
+func (s *session) newStore(ctx context.Context, r row, l *lane) (err error) {
 	if l.dir, err = s.newDir(l.tool.name()); err != nil {
 		return err
 	}
@@ -103,20 +165,43 @@ func (s *session) newStore(ctx context.Context, r row, l *lane, contextDir strin
 		if l.server, err = registrytest.New(registrytest.Options{}); err != nil {
 			return err
 		}
+		if r.move.packed(l.tool.name()) {
+			if err := serve(l.server, l.context+".image"); err != nil {
+				return err
+			}
+		}
 	}
-	once := l.tool.script(r.once, s.place(l, contextDir))
-	if once == nil {
+	if _, ok := l.tool.(yardstick); ok {
 		return nil
 	}
 	if r.store != nil {
 		if err := r.store(l.dir); err != nil {
 			return err
 		}
+		if err := l.tool.own(l.dir); err != nil {
+			return err
+		}
 	}
-	if r.once == "" {
+	p := s.place(l)
+	if r.built {
+		cmd, err := l.tool.command(row{cached: true}, p)
+		if err != nil {
+			return err
+		}
+		if _, err := output(ctx, cmd); err != nil {
+			return err
+		}
+	}
+	return s.prelude(ctx, l, r.once, p)
+}
+
+// prelude runs a script of the row that is not timed.
+func (s *session) prelude(ctx context.Context, l *lane, text string, p place) error {
+	cmd := l.tool.script(text, p)
+	if cmd == nil || text == "" {
 		return nil
 	}
-	_, err = output(ctx, once)
+	_, err := output(ctx, cmd)
 	return err
 }
 
@@ -127,19 +212,21 @@ func (l *lane) close() {
 	}
 }
 
-func (s *session) place(l *lane, contextDir string) place {
+func (s *session) place(l *lane) place {
 	s.runs++
-	p := place{dir: l.dir, context: contextDir, n: s.runs, run: l.runs}
+	p := place{dir: l.dir, context: l.context, image: l.context + ".image", n: s.runs, run: l.runs}
 	if l.server != nil {
 		p.registry = l.server.Host()
 	}
 	return p
 }
 
-func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, run int) error {
-	counted := run > s.o.runs
-	if l.dir == "" || counted && !s.counts(l) {
-		return nil // not for this tool
+func (s *session) run(ctx context.Context, r row, l *lane, run int, phase phase) error {
+	switch {
+	case phase == counted && (r.init || !s.counts(l)),
+		phase == sampled && r.init,
+		phase == timed && len(l.result.Seconds) >= slowRuns && median(l.result.Seconds) > slowRun:
+		return nil
 	}
 	if r.fresh && run > 0 {
 		// Few files, but large ones: these are not kept.
@@ -147,66 +234,67 @@ func (s *session) run(ctx context.Context, r row, l *lane, contextDir string, ru
 		if err := testenv.RemoveStore(l.dir); err != nil {
 			return err
 		}
-		if err := s.newStore(ctx, r, l, contextDir); err != nil {
+		if err := s.newStore(ctx, r, l); err != nil {
 			return err
 		}
 	}
 	if r.change != nil {
 		// Another content for each tool and run, as for a user who edits.
-		if err := r.change(contextDir, run*len(s.tools)+l.index(s.tools)); err != nil {
+		if err := r.change(l.context, run*len(s.tools)+l.index); err != nil {
 			return err
 		}
 	}
-	p := s.place(l, contextDir)
-	if before := l.tool.script(r.before, p); before != nil && r.before != "" {
-		if _, err := output(ctx, before); err != nil {
+	p := s.place(l)
+	if err := s.prelude(ctx, l, r.before, p); err != nil {
+		return err
+	}
+	if r.settled {
+		if err := waitSettled(ctx, l.dir); err != nil {
 			return err
 		}
 	}
-	cmd, err := l.tool.command(r, p)
-	if err != nil || cmd == nil {
-		return err
-	}
-	l.runs++
-	if counted {
-		l.result.Calls, err = countCalls(ctx, cmd, s.work)
-		return err
-	}
-	m, err := s.measured(ctx, cmd)
+	cmd, err := command(l.tool, r, p)
 	if err != nil {
 		return err
 	}
-	if run == 0 {
-		return nil
+	l.runs++
+	if phase == counted {
+		l.result.Calls, err = countCalls(ctx, cmd, s.work)
+		return err
 	}
-	s.say("  %-10s %8.3f s  %4d MiB", l.tool.name(), m.Seconds, m.RSS>>20)
-	if !isAlone(l.tool) {
-		m.RSS, m.CPU = 0, 0
+	m, err := s.measured(ctx, cmd, order{Sample: phase == sampled, Daemon: l.tool.daemon(l.dir), Init: r.init})
+	if err != nil {
+		return err
 	}
-	l.result.add(m)
+	switch phase {
+	case timed:
+		s.say("  %-10s %s", l.tool.name(), duration(m.Seconds))
+		if !isAlone(l.tool) {
+			m.RSS, m.CPU = 0, 0
+		}
+		l.result.add(m)
+	case sampled:
+		l.result.Memory = m.Memory
+	}
 	return nil
 }
 
 // measured runs the command between two syncs; what is written up to the
-// second is the command's, as far as the disk is ours alone.
-func (s *session) measured(ctx context.Context, cmd *exec.Cmd) (measurement, error) {
+// second is the command's, as far as the disk is ours alone. Elsewhere it is
+// what its processes made dirty, which is not known of a daemon.
+func (s *session) measured(ctx context.Context, cmd *exec.Cmd, o order) (measurement, error) {
 	syncDir(s.work)
 	before := written(s.work)
-	m, err := measure(ctx, cmd)
-	if err == nil && before >= 0 {
+	m, err := measure(ctx, cmd, o)
+	switch {
+	case err != nil:
+	case before >= 0:
 		syncDir(s.work)
 		m.Written = written(s.work) - before
+	case o.Daemon != 0:
+		m.Written = -1
 	}
 	return m, err
-}
-
-func (l *lane) index(tools []tool) int {
-	for i, t := range tools {
-		if t.name() == l.tool.name() {
-			return i
-		}
-	}
-	return -1
 }
 
 // syncDir writes what is dirty, so that no run pays for the one before.
@@ -221,7 +309,11 @@ func syncDir(dir string) {
 
 // describe names the machine and the tools.
 func (s *session) describe(ctx context.Context) *report {
-	r := &report{Machine: machine(s.work), Runs: s.o.runs, Versions: map[string]string{}}
+	r := &report{Machine: machine(s.work), Runs: s.o.runs, Versions: map[string]string{}, Left: s.left}
+	r.Disk = "bytes that went to a disk of bench's own, its journal included"
+	if written(s.work) < 0 {
+		r.Disk = "bytes that the processes made dirty (/proc/self/io)"
+	}
 	for _, t := range s.tools {
 		r.Versions[t.name()] = t.version(ctx)
 		r.tools = append(r.tools, t.name())

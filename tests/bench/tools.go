@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/stratabuild/strata/tests/baseimage"
 	"github.com/stratabuild/strata/tests/testenv"
@@ -21,32 +22,51 @@ type tool interface {
 	version(ctx context.Context) string
 	// prepare makes the store below dir with the base image in it.
 	prepare(ctx context.Context, dir string) error
-	// command is what is timed, or nil when the row is not for this tool.
+	// command is what is timed; the error is absent when the row is not for
+	// this tool. A row's parallel does not matter to it.
 	command(r row, p place) (*exec.Cmd, error)
 	// script is a row's preparation; nil where the tool needs none.
 	script(text string, p place) *exec.Cmd
 	// stop ends what prepare has started for the store below dir. Of a tool
-	// that has such a daemon, time and disk are measured, but not memory,
+	// that has such a daemon, time, memory and disk are measured, but not
 	// processor and system calls, which are the daemon's.
 	stop(dir string)
+	// daemon is that process, or 0.
+	daemon(dir string) int
+	// own gives the tool what root wrote into the store below dir.
+	own(dir string) error
 }
+
+// absent is why a tool has no time in a row.
+type absent string
+
+func (a absent) Error() string { return string(a) }
 
 // alone is a tool without a daemon.
 type alone struct{}
 
 func (alone) stop(string) {}
 
+func (alone) daemon(string) int { return 0 }
+
+func (alone) own(string) error { return nil }
+
 // place says where a run happens.
 type place struct {
-	dir, context, registry string
+	dir, context, image, registry string
 	// n is the number of the run, for names that must differ; run counts the
 	// runs in this store.
 	n, run int
+	// copy is the number of one of several commands that run at once.
+	copy string
 }
 
 func (p place) variables() []string {
-	return []string{"CONTEXT=" + p.context, "DIR=" + p.dir, "REGISTRY=" + p.registry, fmt.Sprintf("N=%d", p.n)}
+	return []string{"CONTEXT=" + p.context, "IMAGE=" + p.image, "DIR=" + p.dir, "REGISTRY=" + p.registry, fmt.Sprintf("N=%d", p.n)}
 }
+
+// built is the name that a build gives.
+func (p place) built() string { return "localhost/bench" + p.copy }
 
 func (p place) expand(word string) string {
 	return os.Expand(word, func(name string) string {
@@ -98,10 +118,14 @@ func (s *session) findTools(ctx context.Context) error {
 				t, err = newYardstick(ctx, s)
 			}
 		default:
-			return fmt.Errorf("-tools %s: want strata, rootless, buildah, podman, docker, buildctl or yardstick", name)
+			return fmt.Errorf("-tools %s: want names of %s", name, allTools)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if err != nil {
 			s.say("%s is left out: %v", name, err)
+			s.left = append(s.left, fmt.Sprintf("%s is left out: %v", name, err))
 			continue
 		}
 		s.tools = append(s.tools, t)
@@ -122,6 +146,9 @@ type builder struct {
 	global        []string // before each command
 	flags         []string // of build
 	env           []string
+	// short is where run roots lie whose path may not be long; "": in the
+	// store's directory.
+	short string
 }
 
 // otherBuilder is one of the peers. Where rlimits cannot be raised, runc fails
@@ -143,6 +170,13 @@ func newPodman(s *session) (builder, error) {
 	b, err := otherBuilder(s, "podman")
 	b.global = []string{"--runtime", "runc", "--cgroup-manager", "cgroupfs"}
 	b.flags = []string{"--layers", "--network", "host"}
+	if err != nil {
+		return b, err
+	}
+	// podman refuses run roots of more than 50 characters.
+	if b.short, err = os.MkdirTemp("/run", "bench-"); err == nil {
+		s.cleanup = append(s.cleanup, func() error { return testenv.RemoveStore(b.short) })
+	}
 	return b, err
 }
 
@@ -158,7 +192,11 @@ func (b builder) version(ctx context.Context) string {
 
 // words is the program with its global options.
 func (b builder) words(dir string) []string {
-	return slices.Concat([]string{b.program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "overlay"}, b.global)
+	run := filepath.Join(dir, "run")
+	if b.short != "" {
+		run = filepath.Join(b.short, filepath.Base(dir))
+	}
+	return slices.Concat([]string{b.program, "--root", filepath.Join(dir, "root"), "--runroot", run, "--storage-driver", "overlay"}, b.global)
 }
 
 func (b builder) call(dir string, args ...string) *exec.Cmd {
@@ -178,11 +216,20 @@ func (b builder) prepare(ctx context.Context, dir string) error {
 }
 
 func (b builder) command(r row, p place) (*exec.Cmd, error) {
+	ours := b.tool == "strata" || b.tool == userTool
 	switch {
+	case r.init && !ours:
+		return nil, absent("its steps are started by another program")
+	case r.init && b.tool == userTool:
+		return nil, absent("as root's")
+	case r.init:
+		return exec.Command(b.program), nil
+	case r.primitive() && b.tool == "podman":
+		return nil, absent("its containers are of another kind")
 	case r.timed != "":
 		return b.script(r.timed, p), nil
-	case r.args != nil && b.tool == "podman":
-		return nil, nil // its commands mean containers of another kind
+	case r.move != nil:
+		return b.call(p.dir, r.move.args(p)...), nil
 	case r.args != nil:
 		args := make([]string, len(r.args))
 		for i, a := range r.args {
@@ -197,7 +244,7 @@ func (b builder) command(r row, p place) (*exec.Cmd, error) {
 	if !r.cached {
 		args = append(args, "--no-cache")
 	}
-	args = append(args, "--jobs", "4", "-t", "localhost/bench", "-f", filepath.Join(p.context, "Containerfile"), p.context)
+	args = append(args, "--jobs", "4", "-t", p.built(), "-f", filepath.Join(p.context, "Containerfile"), p.context)
 	return b.call(p.dir, args...), nil
 }
 
@@ -213,65 +260,54 @@ func (b builder) script(text string, p place) *exec.Cmd {
 	return cmd
 }
 
-// yardstick is a script for each row.
-type yardstick struct {
-	alone
-	files string // the base image's files
-}
-
-func newYardstick(ctx context.Context, s *session) (yardstick, error) {
-	files, err := s.baseFiles(ctx)
-	return yardstick{files: files}, err
-}
-
-// baseFiles unpacks the base image by making it again as files.
-func (s *session) baseFiles(ctx context.Context) (string, error) {
-	files := filepath.Join(s.work, "base-files")
-	if _, err := os.Stat(files); err == nil {
-		return files, nil
-	}
-	for _, d := range []string{"bin", "proc", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(files, d), 0o755); err != nil {
-			return "", err
+// together is a command that runs several of the tool's at once, and fails
+// when one of them does.
+func together(t tool, r row, p place) (*exec.Cmd, error) {
+	var text strings.Builder
+	var all *exec.Cmd
+	n := r.parallel
+	for i := range n {
+		p.copy = fmt.Sprint(i)
+		cmd, err := t.command(r, p)
+		if err != nil {
+			return nil, err
 		}
+		if _, ok := t.(yardstick); ok {
+			return cmd, nil // its script does that
+		}
+		if all == nil {
+			all = &exec.Cmd{Path: "/bin/sh", Env: cmd.Env, Dir: cmd.Dir, SysProcAttr: cmd.SysProcAttr}
+		}
+		words := append([]string{cmd.Path}, cmd.Args[1:]...)
+		for j, w := range words {
+			words[j] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		fmt.Fprintf(&text, "%s & pids=\"$pids $!\"\n", strings.Join(words, " "))
 	}
-	_, err := output(ctx, exec.Command("cp", s.busybox, filepath.Join(files, "bin", "busybox")))
-	// The links need not be complete: the rows use these only.
-	for _, link := range []string{"sh", "echo", "mkdir", "rm", "sleep"} {
-		err = errors.Join(err, os.Symlink("busybox", filepath.Join(files, "bin", link)))
-	}
-	return files, err
+	text.WriteString("for p in $pids; do wait $p || exit 1; done\n")
+	all.Args = []string{"sh", "-c", text.String()}
+	return all, nil
 }
 
-func (y yardstick) name() string { return "yardstick" }
-func (y yardstick) version(context.Context) string {
-	return "sh, unshare, overlay, chroot, cp, tar, sha256sum"
-}
-func (y yardstick) prepare(context.Context, string) error { return nil }
-
-func (y yardstick) script(string, place) *exec.Cmd { return nil }
-
-func (y yardstick) command(r row, p place) (*exec.Cmd, error) {
-	if r.script == "" {
-		return nil, nil
+// command is what the tool does in the row.
+func command(t tool, r row, p place) (*exec.Cmd, error) {
+	if r.parallel > 1 {
+		return together(t, r, p)
 	}
-	scratch := filepath.Join(p.dir, fmt.Sprintf("run%d", p.run))
-	if err := os.MkdirAll(scratch, 0o755); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command("sh", "-c", r.script)
-	cmd.Dir = scratch
-	cmd.Env = append(os.Environ(), "BASE="+y.files, "CONTEXT="+p.context, "UNSHARE=", "OVERLAY=")
-	if os.Geteuid() != 0 {
-		cmd.Env = append(cmd.Env, "UNSHARE=--user --map-root-user", "OVERLAY=,userxattr")
-	}
-	return cmd, nil
+	return t.command(r, p)
 }
 
 // output runs an untimed command.
 func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	c := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
-	c.Env, c.Dir, c.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
+	c.Env, c.Dir = cmd.Env, cmd.Dir
+	// A group of its own: it is ended as a whole, and ^C is ours to handle.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr != nil {
+		c.SysProcAttr.Credential = cmd.SysProcAttr.Credential
+	}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = maxEnd
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.Output()
@@ -282,10 +318,13 @@ func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 }
 
 // tail is the end of a long text.
-func tail(s string) string {
+func tail(s string) string { return ending(s, 1000) }
+
+// ending is the end of a text, of n bytes at most.
+func ending(s string, n int) string {
 	s = strings.TrimSpace(s)
-	if len(s) > 1000 {
-		s = "..." + s[len(s)-1000:]
+	if len(s) > n {
+		s = "..." + strings.ToValidUTF8(s[len(s)-n:], "")
 	}
 	return s
 }

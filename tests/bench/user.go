@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stratabuild/strata/tests/testenv"
 )
@@ -26,6 +28,7 @@ const (
 	userTool = "rootless"
 	// subordinates are ids that no usual system gives to anybody.
 	subordinates = "2100000000-2100065535"
+	userPrefix   = "strata-bench-"
 )
 
 // newUnprivileged makes the user, who is removed with the session, and gives
@@ -39,16 +42,17 @@ func newUnprivileged(ctx context.Context, s *session, path string) (t unprivileg
 	if err := testenv.Root(); err != nil {
 		return t, err
 	}
-	name := fmt.Sprintf("strata-bench-%d", os.Getpid())
+	removeStaleUsers()
+	name := fmt.Sprintf("%s%d", userPrefix, os.Getpid())
 	home := filepath.Join(s.work, "home")
-	if _, err := output(ctx, exec.Command("useradd", "--home-dir", home, "--no-create-home", "--shell", "/bin/sh", name)); err != nil {
+	// Not ended half-way when bench is interrupted: locks of /etc/passwd and a
+	// user without a line there would stay.
+	whole := context.WithoutCancel(ctx)
+	s.cleanup = append(s.cleanup, func() error { return removeUser(name) })
+	if _, err := output(whole, exec.Command("useradd", "--home-dir", home, "--no-create-home", "--shell", "/bin/sh", name)); err != nil {
 		return t, err
 	}
-	s.cleanup = append(s.cleanup, func() error {
-		_, err := output(context.Background(), exec.Command("userdel", name))
-		return err
-	})
-	ids, err := output(ctx, exec.Command("sh", "-ec", `for f in subuid subgid; do
+	ids, err := output(whole, exec.Command("sh", "-ec", `for f in subuid subgid; do
 	grep -qs "^$1:" /etc/$f || usermod --add-${f}s "$2" "$1"
 done
 id -u "$1"; id -g "$1"`, "sh", name, subordinates))
@@ -81,7 +85,7 @@ id -u "$1"; id -g "$1"`, "sh", name, subordinates))
 	return t, err
 }
 
-func (u unprivileged) own(cmd *exec.Cmd) *exec.Cmd {
+func (u unprivileged) as(cmd *exec.Cmd) *exec.Cmd {
 	if cmd != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.uid, Gid: u.gid}}
 		cmd.Dir = "/"
@@ -93,22 +97,77 @@ func (u unprivileged) prepare(ctx context.Context, dir string) error {
 	if err := os.Chown(dir, int(u.uid), int(u.gid)); err != nil {
 		return err
 	}
-	out, err := output(ctx, u.own(u.call(dir, "pull", "-q", "oci:"+u.base+":"+baseRef)))
+	out, err := output(ctx, u.as(u.call(dir, "pull", "-q", "oci:"+u.base+":"+baseRef)))
 	if err != nil {
 		return err
 	}
-	_, err = output(ctx, u.own(u.call(dir, "tag", strings.TrimSpace(out), baseName)))
+	_, err = output(ctx, u.as(u.call(dir, "tag", strings.TrimSpace(out), baseName)))
 	return err
 }
 
 func (u unprivileged) command(r row, p place) (*exec.Cmd, error) {
-	if r.store != nil {
-		return nil, nil // filled by root
-	}
 	cmd, err := u.builder.command(r, p)
-	return u.own(cmd), err
+	if err != nil {
+		return nil, err
+	}
+	return u.as(cmd), nil
+}
+
+// own: layers that were unpacked hold files of mapped ids, which stay.
+func (u unprivileged) own(dir string) error {
+	_, err := output(context.Background(), exec.Command("chown", "-Rh", "--from=0", fmt.Sprintf("%d:%d", u.uid, u.gid), dir))
+	return err
 }
 
 func (u unprivileged) script(text string, p place) *exec.Cmd {
-	return u.own(u.builder.script(text, p))
+	return u.as(u.builder.script(text, p))
+}
+
+// removeUser ends the processes of a user of ours, and removes them. There may
+// be none.
+func removeUser(name string) error {
+	u, err := user.Lookup(name)
+	var unknown user.UnknownUserError
+	if errors.As(err, &unknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil || uid == 0 || !strings.HasPrefix(name, userPrefix) {
+		return fmt.Errorf("user %s with id %s is not of bench's making", name, u.Uid)
+	}
+	for until := time.Now().Add(maxEnd); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		left := 0
+		for _, pid := range processes() {
+			var st syscall.Stat_t
+			if syscall.Stat(fmt.Sprintf("/proc/%d", pid), &st) == nil && int(st.Uid) == uid {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				left++
+			}
+		}
+		if left == 0 {
+			break
+		}
+	}
+	_, err = output(context.Background(), exec.Command("userdel", name))
+	return err
+}
+
+// removeStaleUsers removes those of a bench that was killed. What it left of
+// directories has the name of its -dir.
+func removeStaleUsers() {
+	b, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(b)) {
+		name, _, _ := strings.Cut(line, ":")
+		pid, err := strconv.Atoi(strings.TrimPrefix(name, userPrefix))
+		if err != nil || !strings.HasPrefix(name, userPrefix) || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		_ = removeUser(name) // the next bench tries again
+	}
 }
