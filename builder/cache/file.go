@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -72,6 +74,56 @@ func writeNew(path string, write func(fd int) error) (bool, error) {
 		return false, &os.PathError{Op: "create", Path: path, Err: err}
 	}
 	return true, writeClose(fd, path, write)
+}
+
+// unnamedFile opens a file in tmp that has no name, so that it is gone with
+// its descriptor however the process ends.
+func unnamedFile(base string) (*heldFile, error) {
+	dir := filepath.Join(base, "tmp")
+	const flags = unix.O_RDWR | unix.O_CLOEXEC
+	fd, err := openFile(dir, flags|unix.O_TMPFILE)
+	if errors.Is(err, unix.ENOENT) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			fd, err = openFile(dir, flags|unix.O_TMPFILE)
+		}
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
+		// A file system that has no such files.
+		name := tempName(base)
+		if fd, err = openFile(name, flags|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW); err == nil {
+			err = unix.Unlink(name)
+		}
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "create a file in", Path: dir, Err: err}
+	}
+	return newHeldFile(fd), nil
+}
+
+// heldFile is a descriptor that is closed when nothing refers to it any more.
+type heldFile struct{ fd int }
+
+func newHeldFile(fd int) *heldFile {
+	f := &heldFile{fd}
+	runtime.AddCleanup(f, func(fd int) { _ = unix.Close(fd) }, fd)
+	return f
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *heldFile) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := readAt(f.fd, b, offset)
+	runtime.KeepAlive(f)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// WriteAt implements io.WriterAt.
+func (f *heldFile) WriteAt(b []byte, offset int64) (int, error) {
+	n, err := writerAt(f.fd).WriteAt(b, offset)
+	runtime.KeepAlive(f)
+	return n, err
 }
 
 // createFile makes the directory that is missing the first time.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/copier"
+	"golang.org/x/sys/unix"
 )
 
 // FuzzRecord reads foreign bytes as a record: no panic, and no Result but
@@ -74,47 +75,67 @@ func FuzzParts(f *testing.F) {
 	})
 }
 
-// FuzzIndex reads foreign bytes as an index.
+// FuzzIndex reads foreign bytes as an index: no panic, memory in proportion to
+// the bytes that are there, and what is found is what is gone through, and is
+// written as it was read.
 func FuzzIndex(f *testing.F) {
-	x := &FileIndex{data: &indexData{}, opened: math.MaxInt64}
+	x := &FileIndex{data: &indexData{old: &entryList{}}, opened: math.MaxInt64}
 	x.Remember(fileAt(1, time.Unix(1, 2)), sumOf("1"))
 	x.Remember(copier.FileID{Ino: 1 << 63, Size: -1}, sumOf("2"))
-	f.Add(encodeIndex(f, x))
+	f.Add(encodeIndex(f, x.data))
+	for i := range uint64(2*blockEntries + 3) {
+		x.Remember(fileAt(100+i, time.Unix(1, 2)), sumOf("many"))
+	}
+	f.Add(encodeIndex(f, x.data))
 	f.Add([]byte(indexMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		old := decodeIndex(slices.Clone(b))
-		for i := range old.len() {
-			place, ok := old.find(old.at(i)[:16], len(b)%7-1)
-			if !ok || place != i {
-				t.Fatalf("entry %d is found at %d, %v", i, place, ok)
-			}
+		old := readIndex(bytes.NewReader(b), int64(len(b)))
+		if len(old.marks)*blockSize > len(b)+blockSize {
+			t.Fatalf("%d blocks of %d bytes", len(old.marks), len(b))
 		}
-		back := decodeIndex(encodeIndex(t, &FileIndex{data: &indexData{old: old, used: make([]atomic.Uint32, (old.len()+31)/32)}}))
-		for i, j := 0, 0; i < old.len(); i++ {
-			if age := old.at(i)[ageAt]; age > maxAge {
+		near := len(b)%7 - 1
+		all := listReader{l: old}
+		for e := all.entry(); e != nil; e = all.entry() {
+			found, place := old.find(keyOf(e), near)
+			if !bytes.Equal(found, e) || place != all.place-1 {
+				t.Fatalf("entry %d is found at %d: %x, want %x", all.place-1, place, found, e)
+			}
+			near = place + 1
+		}
+		again := encodeIndex(t, &indexData{old: old, used: make([]atomic.Uint32, (old.n+31)/32)})
+		back := listReader{l: readIndex(bytes.NewReader(again), int64(len(again)))}
+		all = listReader{l: old}
+		for e := all.entry(); e != nil; e = all.entry() {
+			if older(e) > maxAge {
 				continue // old enough to go
 			}
-			if !bytes.Equal(old.at(i)[:ageAt], back.at(j)[:ageAt]) {
-				t.Fatalf("entry %d: %x became %x", i, old.at(i), back.at(j))
+			if got := back.entry(); !bytes.Equal(got[:ageAt], e[:ageAt]) {
+				t.Fatalf("entry %d: %x became %x", all.place-1, e, got)
 			}
-			j++
+		}
+		if e := back.entry(); e != nil {
+			t.Fatalf("an entry came from nowhere: %x", e)
 		}
 	})
 }
 
 // encodeIndex is the index as it would be written.
-func encodeIndex(tb testing.TB, x *FileIndex) []byte {
+func encodeIndex(tb testing.TB, d *indexData) []byte {
 	tb.Helper()
-	f, err := os.Create(filepath.Join(tb.TempDir(), "index"))
+	fd, err := unix.MemfdCreate("index", unix.MFD_CLOEXEC)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer f.Close()
-	if err := x.data.merge(nil).write(int(f.Fd())); err != nil {
+	defer unix.Close(fd) //nolint:errcheck // of a test
+	if err := d.merge(&entryList{}).write(fd); err != nil {
 		tb.Fatal(err)
 	}
-	b, err := os.ReadFile(f.Name())
+	size, err := unix.Seek(fd, 0, unix.SEEK_END)
 	if err != nil {
+		tb.Fatal(err)
+	}
+	b := make([]byte, size)
+	if _, err := readAt(fd, b, 0); err != nil {
 		tb.Fatal(err)
 	}
 	return b

@@ -151,7 +151,7 @@ func TestIndexDamaged(t *testing.T) {
 	if err := os.Mkdir(file, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if x := openIndex(t, reopen(c)); x.data.old.len() != 0 {
+	if x := openIndex(t, reopen(c)); x.data.old.n != 0 {
 		t.Error("a directory has entries")
 	}
 }
@@ -189,7 +189,7 @@ func TestIndexFlush(t *testing.T) {
 	if !os.SameFile(before, after) {
 		t.Error("written again without news")
 	}
-	if x := openIndex(t, c); x.data.old.len() != 2 {
+	if x := openIndex(t, c); x.data.old.n != 2 {
 		t.Error("a process does not see what another wrote")
 	}
 	if left, _ := filepath.Glob(filepath.Join(x.data.base, "tmp", "*")); len(left) > 0 {
