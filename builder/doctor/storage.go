@@ -228,8 +228,8 @@ func (x *examiner) driver() {
 	why := c.Blocked
 	switch {
 	case name != "overlay":
-		f.State, f.Remedy = Lesser, "driver = \"overlay\" below [storage] in storage.conf"
-		if x.overlay != "" {
+		f.State, f.Remedy = Lesser, c.Faster
+		if f.Remedy == "" && x.overlay != "" {
 			f.Remedy = "what makes overlay mounts possible, above"
 		}
 		why = "storage driver " + name
@@ -238,7 +238,11 @@ func (x *examiner) driver() {
 		return
 	}
 	if why != "" {
-		x.add("storage.zero_copy", "layers", Lesser, "are copied: "+why, "a store without it: --root DIRECTORY --storage-driver overlay")
+		remedy := "a store without it: --root DIRECTORY --storage-driver overlay"
+		if name != "overlay" {
+			remedy = f.Remedy
+		}
+		x.add("storage.zero_copy", "layers", Lesser, "are copied: "+why, remedy)
 		return
 	}
 	x.add("storage.zero_copy", "layers", OK, "are adopted without a copy", "")

@@ -99,17 +99,3 @@ func on(dir string, magic int64) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(dir, &st) == nil && int64(st.Type) == magic
 }
-
-// vfsNote is what a user of the driver vfs is told, who has not asked for it;
-// why is what keeps overlay from being used, "" when nothing does.
-func vfsNote(root, why string) string {
-	s := "the store " + root + " uses the driver vfs, which copies the whole root for each step: "
-	switch why {
-	case "":
-	case noMounts:
-		return s + why + "; with CAP_SYS_ADMIN, or where user namespaces can be made, overlay is much faster"
-	default:
-		return s + why + "; --root on a disk's file system (ext4, xfs, btrfs) is much faster"
-	}
-	return s + "driver = \"overlay\" below [storage] in storage.conf, for podman too, is much faster; images have to be built or pulled again"
-}

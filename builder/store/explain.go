@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,6 +51,63 @@ type briefError struct {
 
 func (e *briefError) Error() string { return e.text }
 func (e *briefError) Unwrap() error { return e.err }
+
+// vfsNote is what a user of the driver vfs is told, who has not asked for it;
+// why is what keeps overlay from being used, "" when nothing is known that
+// does.
+func vfsNote(root, why string) string {
+	why, faster := fasterThanVfs(root, why, homes(), overlayWorks)
+	s := "the store " + root + " uses the driver vfs, which copies the whole root for each step: "
+	switch {
+	case why == "":
+		return s + faster + ", for podman too, is much faster; images have to be built or pulled again"
+	case faster == "":
+		return s + why + ", and none was found here on which it does"
+	}
+	return s + why + "; " + faster + " is much faster"
+}
+
+func overlayWorks(dir string) bool {
+	works, err := mountsOverlay(dir)
+	return works && err == nil
+}
+
+// fasterThanVfs says what is faster than the driver vfs, and only what works:
+// that is tried by works, on the store's file system and on those of others.
+// "" is nothing. because is what keeps the store as it is from it.
+func fasterThanVfs(root, why string, others []string, works func(dir string) bool) (because, faster string) {
+	switch {
+	case why == noMounts:
+		return why, "with CAP_SYS_ADMIN, or where user namespaces can be made, overlay"
+	case works(root):
+		return "", `driver = "overlay" below [storage] in storage.conf`
+	case why == "":
+		why = noOverlay(root)
+	}
+	for _, dir := range others {
+		if otherDisk(dir, root) && works(dir) {
+			return why, "--root below " + dir
+		}
+	}
+	return why, ""
+}
+
+// homes are directories below which stores are usual.
+func homes() []string {
+	dirs := []string{"/var/lib", "/var/tmp"}
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		dirs = append([]string{home}, dirs...)
+	}
+	return dirs
+}
+
+// otherDisk reports that dir can be written, and is on another file system than
+// root and not in memory.
+func otherDisk(dir, root string) bool {
+	var a, b unix.Stat_t
+	return unix.Stat(dir, &a) == nil && unix.Stat(nearest(root), &b) == nil && a.Dev != b.Dev &&
+		unix.Access(dir, unix.W_OK|unix.X_OK) == nil && !on(dir, unix.TMPFS_MAGIC) && !on(dir, unix.RAMFS_MAGIC)
+}
 
 // builtDrivers are those that this program is built with.
 var builtDrivers = []string{"overlay", "vfs", "zfs"}
