@@ -99,6 +99,19 @@ func (l *entryList) length(b int) int { return min(blockEntries, l.n-b*blockEntr
 // Files of a directory were mostly made one after the other: near, where the
 // last one was found, is looked at first.
 func (l *entryList) find(key fileKey, near int) (e []byte, place int) {
+	b := uint(near) / blockEntries
+	if b < uint(len(l.blocks)) {
+		if p := l.blocks[b].Load(); p != nil && near < l.n {
+			if e := p.at(near - int(b)*blockEntries); keyOf(e) == key && p != damagedBlock {
+				return e, near
+			}
+		}
+	}
+	return l.seek(key, near)
+}
+
+// seek is find for what is not at near.
+func (l *entryList) seek(key fileKey, near int) (e []byte, place int) {
 	if l.n == 0 {
 		return nil, 0
 	}
