@@ -161,15 +161,22 @@ type selector struct {
 
 // nothing explains an empty result.
 func (w *selector) nothing(pattern string) error {
+	name := showPattern(pattern)
 	switch {
 	case w.ignored != "" && w.excluded:
-		return fmt.Errorf("source %s: %s is left out by --exclude: %w", show(pattern), show(w.ignored), define.ErrNotFound)
+		return fmt.Errorf("source %s: %s is left out by --exclude: %w", name, show(w.ignored), define.ErrNotFound)
 	case w.ignored != "":
-		return fmt.Errorf("source %s: %s exists but is excluded by the ignore file; add a line !%s to it: %w", show(pattern), show(w.ignored), w.ignored, define.ErrNotFound)
+		return fmt.Errorf("source %s: %s exists but is excluded by the ignore file; add a line !%s to it: %w", name, show(w.ignored), w.ignored, define.ErrNotFound)
 	case hasWildcard(pattern):
-		return fmt.Errorf("source %s: no file matches the pattern: %w", show(pattern), define.ErrNotFound)
+		return fmt.Errorf("source %s: no file matches the pattern: %w", name, define.ErrNotFound)
 	}
-	return fmt.Errorf("source %s: no such file or directory: %w", show(pattern), define.ErrNotFound)
+	return fmt.Errorf("source %s: no such file or directory: %w", name, define.ErrNotFound)
+}
+
+// showPattern is show for a source without the pivot of --parents, which the
+// caller may have put there.
+func showPattern(pattern string) string {
+	return show(strings.ReplaceAll(pattern, "/./", "/"))
 }
 
 // cleanSource makes a source name relative to the root; "." is the root.
