@@ -170,7 +170,7 @@ func (s *starter) programFor(f *foreign) (*os.File, error) {
 	s.copyOnce.Do(func() {
 		var fd int
 		if fd, s.copyErr = copySelf(); s.copyErr == nil {
-			s.copied, s.copyErr = highFile(fd)
+			s.copied, s.copyErr = highFile(fd, beyondChild)
 		}
 	})
 	return s.copied, s.copyErr

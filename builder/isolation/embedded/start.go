@@ -81,20 +81,19 @@ func (s *starter) fork(flags uintptr, f *foreign) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketsAbove(exe)
 	if err != nil {
 		return nil, fmt.Errorf("socket pair: %w", err)
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "init")
 	defer theirs.Close()
-	p := &process{socket: pair[0], flags: flags}
+	p := &process{socket: ours, flags: flags}
 	name, files := early.Name, []*os.File{s.null, s.null, s.null, theirs}
 	sys := &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	f.attributesOf(sys)
 	if flags&unix.CLONE_NEWPID == 0 && f == nil {
 		control, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
-			unix.Close(pair[0])
+			unix.Close(ours)
 			return nil, fmt.Errorf("socket pair: %w", err)
 		}
 		p.control = os.NewFile(uintptr(control[0]), "monitor")
@@ -128,6 +127,22 @@ func (s *starter) fork(flags uintptr, f *foreign) (*process, error) {
 		return nil, explainForeign(err)
 	}
 	return nil, fmt.Errorf("start a process in new namespaces: %w", err)
+}
+
+// socketsAbove makes a pair of sockets, the child's with a number above the
+// program's. In a child, Go moves the pipe on which it reports errors to the
+// number behind the highest of the files that it passes on, when the pipe has
+// a lower one: what is to be executed must not be there.
+func socketsAbove(program *os.File) (ours int, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	if theirs, err = highFile(pair[1], int(program.Fd())+1); err != nil {
+		unix.Close(pair[0])
+		return -1, nil, err
+	}
+	return pair[0], theirs, nil
 }
 
 func closeAll(files []*os.File) {
@@ -166,12 +181,15 @@ func openSelf() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open this program read-only: %w", err)
 	}
-	return highFile(fd)
+	return highFile(fd, beyondChild)
 }
 
-// highFile moves a descriptor out of the way of a child's 0 to 3.
-func highFile(fd int) (*os.File, error) {
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
+// beyondChild is above the numbers that files have in a child.
+const beyondChild = 10
+
+// highFile gives a descriptor a number of at least least.
+func highFile(fd, least int) (*os.File, error) {
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, least)
 	unix.Close(fd)
 	if err != nil {
 		return nil, err
