@@ -86,16 +86,11 @@ func (s *Store) Adopt(layers []*Staged) error {
 		return fmt.Errorf("taking layers into the store: its driver takes no directories: %w", define.ErrUnsupported)
 	}
 	dir := filepath.Join(s.raw.GraphRoot(), "overlay-layers")
-	lock, err := lockfile.GetLockFile(filepath.Join(dir, "layers.lock"))
-	if err != nil {
-		return fmt.Errorf("locking the store's layers: %w", Explain(dir, err))
-	}
-	lock.Lock()
-	defer lock.Unlock()
-	list, err := openRecords(dir, lock)
+	list, unlock, err := s.lockRecords()
 	if err != nil {
 		return fmt.Errorf("taking layers into the store: %w", Explain(dir, err))
 	}
+	defer unlock()
 	var fresh []*Staged
 	first := map[define.LayerID]*Staged{}
 	for _, l := range layers {

@@ -97,7 +97,7 @@ func (w *Workspace) Hold(layer define.LayerID) {
 func (w *Workspace) markPinned(layer define.LayerID) {
 	for id := layer; id != "" && !w.pinned[id]; {
 		w.pinned[id] = true
-		l, err := w.s.raw.Layer(string(id))
+		l, err := w.s.Layer(string(id))
 		if err != nil {
 			break // an additional image store may hide it; the pin holds anyway
 		}
@@ -109,14 +109,14 @@ func (w *Workspace) markPinned(layer define.LayerID) {
 // is not volatile: older podman versions do not see volatile layers and would
 // prune what is below.
 func (w *Workspace) makePin(parent define.LayerID) error {
-	l, err := w.s.raw.CreateLayer("", string(parent), []string{w.layerName()}, "", true, nil)
+	id, err := w.s.createPin(parent, w.layerName())
 	if err != nil {
 		if parent != "" && (errors.Is(err, storage.ErrLayerUnknown) || errors.Is(err, storage.ErrParentUnknown)) {
 			return fmt.Errorf("pinning layer %s: it is no longer in the store: %w", parent, define.ErrNotFound)
 		}
 		return fmt.Errorf("pinning layer %s: %w", parent, Explain(w.s.raw.GraphRoot(), err))
 	}
-	w.pins = append(w.pins, l.ID)
+	w.pins = append(w.pins, id)
 	return nil
 }
 
@@ -335,10 +335,8 @@ func (w *Workspace) Close() error {
 			errs = append(errs, fmt.Errorf("removing a private directory: %w", err))
 		}
 	}
-	for _, id := range w.pins {
-		if err := w.s.raw.DeleteLayer(id); err != nil && !errors.Is(err, storage.ErrNotALayer) {
-			errs = append(errs, fmt.Errorf("removing the pin layer %s: %w", id, err))
-		}
+	if err := w.s.deletePins(w.pins); err != nil {
+		errs = append(errs, fmt.Errorf("removing the pin layers %q: %w", w.pins, err))
 	}
 	if w.lock == nil {
 		return errors.Join(errs...)
