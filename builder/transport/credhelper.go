@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,9 +25,10 @@ import (
 
 // A credential helper is a program, docker-credential-NAME, that is named in
 // an auth file (credHelpers) or in registries.conf (credential-helpers) and
-// answers "get" with credentials. containers/image waits for one without an
-// end, so we ask it ourselves, and containers/image only where we cannot stand
-// in for it, after it has answered us.
+// answers "get" with credentials, and takes them with "store" and "erase".
+// containers/image waits for one without an end, so we run it ourselves, and
+// let containers/image do it only where we cannot stand in for it (mirrors),
+// after it has answered us.
 
 const (
 	helperPrefix = "docker-credential-"
@@ -43,6 +42,9 @@ const (
 	notInKeychain = "credentials not found in native keychain"
 )
 
+// noDropIns is a directory that there is not, for a registries.conf alone.
+const noDropIns = "/proc/self/none"
+
 // helperLimit is how long a helper may take; tests make it shorter.
 var helperLimit = 20 * time.Second
 
@@ -50,51 +52,59 @@ var helperLimit = 20 * time.Second
 type authFile struct {
 	path    string
 	helpers map[string]string // by host
-	old     bool              // has the form of .dockercfg
+	there   bool
+	old     bool // has the form of .dockercfg
 }
 
-// authFiles are the files there are of those that containers/image looks at,
-// in its order. One that cannot be read names no helper, and is left to it to
-// complain about.
-func authFiles(sys *types.SystemContext) []authFile {
-	var paths []string
-	old := ""
+// authPaths are the files that containers/image looks at, in its order, whether
+// they are there or not, and docker's first form of one; login and logout
+// change the first of them.
+func authPaths(sys *types.SystemContext) (paths []string, old string) {
 	switch {
 	case sys.AuthFilePath != "":
-		paths = []string{sys.AuthFilePath}
+		return []string{sys.AuthFilePath}, ""
 	case sys.DockerCompatAuthFilePath != "":
-		paths = []string{sys.DockerCompatAuthFilePath}
-	default:
-		first := fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid())
-		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-			first = filepath.Join(dir, "containers/auth.json")
-		}
-		home := homedir.Get()
-		or := func(variable, fallback string) string {
-			if v := os.Getenv(variable); v != "" {
-				return v
-			}
-			return filepath.Join(home, fallback)
-		}
-		paths = []string{first, filepath.Join(or("XDG_CONFIG_HOME", ".config"), "containers/auth.json"), filepath.Join(or("DOCKER_CONFIG", ".docker"), "config.json")}
-		old = filepath.Join(home, ".dockercfg")
+		return []string{sys.DockerCompatAuthFilePath}, ""
 	}
+	first := fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid())
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		first = filepath.Join(dir, "containers/auth.json")
+	}
+	home := homedir.Get()
+	or := func(variable, fallback string) string {
+		if v := os.Getenv(variable); v != "" {
+			return v
+		}
+		return filepath.Join(home, fallback)
+	}
+	return []string{first, filepath.Join(or("XDG_CONFIG_HOME", ".config"), "containers/auth.json"), filepath.Join(or("DOCKER_CONFIG", ".docker"), "config.json")},
+		filepath.Join(home, ".dockercfg")
+}
+
+// authFiles are the files there are of authPaths.
+func authFiles(sys *types.SystemContext) []authFile {
+	paths, old := authPaths(sys)
 	var files []authFile
 	for _, p := range paths {
-		b, err := os.ReadFile(p)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if f := readAuthFile(p); f.there {
+			files = append(files, f)
 		}
-		var doc struct {
-			CredHelpers map[string]string `json:"credHelpers"`
-		}
-		_ = json.Unmarshal(b, &doc)
-		files = append(files, authFile{path: p, helpers: doc.CredHelpers})
 	}
 	if _, err := os.Lstat(old); err == nil {
-		files = append(files, authFile{path: old, old: true})
+		files = append(files, authFile{path: old, there: true, old: true})
 	}
 	return files
+}
+
+// readAuthFile reads the helpers that a file names. One that cannot be read
+// names none, and is left to containers/image to complain about.
+func readAuthFile(path string) authFile {
+	b, err := os.ReadFile(path)
+	var doc struct {
+		CredHelpers map[string]string `json:"credHelpers"`
+	}
+	_ = json.Unmarshal(b, &doc)
+	return authFile{path: path, helpers: doc.CredHelpers, there: !errors.Is(err, fs.ErrNotExist)}
 }
 
 // asked are the helpers that may be asked for the credentials of a host, with
@@ -174,20 +184,6 @@ func (c *Client) answers(ctx context.Context, sys *types.SystemContext, host str
 	return nil
 }
 
-// allAnswer is answers for every host that a helper is named for.
-func (c *Client) allAnswer(ctx context.Context, sys *types.SystemContext) error {
-	hosts := []string{"localhost"} // those of registries.conf are for any
-	for _, f := range authFiles(sys) {
-		hosts = slices.AppendSeq(hosts, maps.Keys(f.helpers))
-	}
-	for _, host := range hosts {
-		if err := c.answers(ctx, sys, host); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // credentials is config.GetCredentials with helpers that are bounded. key is
 // a repository, a namespace or a host.
 func (c *Client) credentials(ctx context.Context, sys *types.SystemContext, key string) (types.DockerAuthConfig, error) {
@@ -234,7 +230,7 @@ func (c *Client) inFiles(ctx context.Context, sys *types.SystemContext, key, hos
 			auth, err = c.get(ctx, helper{h, f.path}, host)
 		} else {
 			// Of this file alone, and no helper is named elsewhere.
-			alone := &types.SystemContext{AuthFilePath: f.path, SystemRegistriesConfPath: os.DevNull, SystemRegistriesConfDirPath: os.DevNull}
+			alone := &types.SystemContext{AuthFilePath: f.path, SystemRegistriesConfPath: os.DevNull, SystemRegistriesConfDirPath: noDropIns}
 			if f.old {
 				alone.AuthFilePath, alone.LegacyFormatAuthFilePath = "", f.path
 			}
@@ -258,28 +254,31 @@ func (h helper) program() string { return helperPrefix + oneLine(h.name) }
 // silentHelper is the error of a helper that does not answer.
 type silentHelper struct {
 	helper
-	host string
+	doing string
 }
 
 func (e *silentHelper) Error() string {
-	return fmt.Sprintf("credential helper %s: no answer for %s within %v: repair or unlock what it asks, or take it out of %s",
-		e.program(), e.host, helperLimit, e.by)
+	return fmt.Sprintf("credential helper %s, %s: no answer within %v: repair or unlock what it asks, or take it out of %s",
+		e.program(), e.doing, helperLimit, e.by)
 }
 
-// get asks a helper for the credentials of a host; no credentials are the zero
-// value. The helper has a process group of its own, which is ended with ctx,
-// after helperLimit, and with this process.
-func (c *Client) get(ctx context.Context, h helper, host string) (types.DockerAuthConfig, error) {
-	none := types.DockerAuthConfig{}
+// errNotInKeychain is that of a helper that has no credentials for a registry.
+var errNotInKeychain = fmt.Errorf("%s: %w", notInKeychain, define.ErrNotFound)
+
+// run runs a helper for one of the actions of its protocol and returns what it
+// answers. It has a process group of its own, which is ended with ctx, after
+// helperLimit, and with this process. doing says what is waited for; secrets
+// are kept out of errors.
+func (c *Client) run(ctx context.Context, h helper, action, doing, input string, secrets ...string) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, helperLimit)
 	defer cancel()
 	note := time.AfterFunc(helperNote, func() {
-		c.note(fmt.Sprintf("waiting for %s, which is asked for the credentials of %s", h.program(), host))
+		c.note(fmt.Sprintf("waiting for %s, %s", h.program(), doing))
 	})
 	defer note.Stop()
 	out, said := &firstBytes{}, &firstBytes{}
-	cmd := exec.CommandContext(limited, helperPrefix+h.name, "get")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(host), out, said
+	cmd := exec.CommandContext(limited, helperPrefix+h.name, action)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -289,19 +288,34 @@ func (c *Client) get(ctx context.Context, h helper, host string) (types.DockerAu
 	runtime.UnlockOSThread()
 	switch {
 	case ctx.Err() != nil:
-		return none, fmt.Errorf("credential helper %s, asked for %s: %w", h.program(), host, context.Cause(ctx))
+		return nil, fmt.Errorf("credential helper %s, %s: %w", h.program(), doing, context.Cause(ctx))
 	case limited.Err() != nil:
-		return none, &silentHelper{h, host}
+		return nil, &silentHelper{h, doing}
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return none, fmt.Errorf("credential helper %s, which %s names for %s, is not in PATH: install it or take it out: %w", h.program(), h.by, host, define.ErrNotFound)
+		return nil, fmt.Errorf("credential helper %s, %s: it is not in PATH: install it, or take it out of %s: %w", h.program(), doing, h.by, define.ErrNotFound)
 	case err != nil && strings.TrimSpace(out.String()) == notInKeychain:
-		return none, nil
+		return nil, errNotInKeychain
 	case err != nil:
 		// What a helper that fails writes is its reason.
-		return none, fmt.Errorf("credential helper %s, asked for %s: %v%s", h.program(), host, err, reason(out.String(), said.String()))
+		why := plain(errors.New(err.Error()+reason(out.String(), said.String())), secrets...)
+		return nil, fmt.Errorf("credential helper %s, %s: %w", h.program(), doing, why)
+	}
+	return out.Bytes(), nil
+}
+
+// get asks a helper for the credentials of a host; no credentials are the zero
+// value.
+func (c *Client) get(ctx context.Context, h helper, host string) (types.DockerAuthConfig, error) {
+	none := types.DockerAuthConfig{}
+	out, err := c.run(ctx, h, "get", "asked for "+host, host)
+	if errors.Is(err, errNotInKeychain) {
+		return none, nil
+	}
+	if err != nil {
+		return none, err
 	}
 	var answer struct{ Username, Secret string }
-	if json.Unmarshal(out.Bytes(), &answer) != nil {
+	if json.Unmarshal(out, &answer) != nil {
 		return none, fmt.Errorf("credential helper %s, asked for %s: its answer is not the JSON of such a helper: %w", h.program(), host, define.ErrInvalid)
 	}
 	if answer.Username == "<token>" {

@@ -150,7 +150,7 @@ func TestHelperHangs(t *testing.T) {
 	defer func(d time.Duration) { helperLimit = d }(helperLimit)
 	helperLimit = 500 * time.Millisecond
 	_, err := authorised(t, c, sys, "hangs.example/a:v1")
-	if err == nil || !strings.Contains(err.Error(), "docker-credential-hangs: no answer for hangs.example within 500ms") || !strings.Contains(err.Error(), sys.AuthFilePath) {
+	if err == nil || !strings.Contains(err.Error(), "docker-credential-hangs, asked for hangs.example: no answer within 500ms") || !strings.Contains(err.Error(), sys.AuthFilePath) {
 		t.Errorf("%v", err)
 	}
 	// A mirror that is asked first is one more host.
@@ -163,14 +163,14 @@ func TestHelperHangs(t *testing.T) {
 	if _, err := authorised(t, c, &mirrored, "front.example/a:v1"); err == nil || !strings.Contains(err.Error(), "docker-credential-hangs") {
 		t.Errorf("a mirror's helper: %v", err)
 	}
-	// Login asks before it stores.
+	// Login stores.
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(s.Close)
 	host := strings.TrimPrefix(s.URL, "http://")
 	insecure := false
 	c, _ = withHelpers(t, nil, map[string]string{host: "hangs"})
 	c.o.TLSVerify = &insecure
-	if err := c.Login(t.Context(), LoginOptions{Registry: host, Username: "me", Password: "pass"}); err == nil || !strings.Contains(err.Error(), "no answer for "+host) {
+	if err := c.Login(t.Context(), LoginOptions{Registry: host, Username: "me", Password: "pass"}); err == nil || !strings.Contains(err.Error(), "storing the credentials of "+host+": no answer") {
 		t.Errorf("login: %v", err)
 	}
 	// Helpers of registries.conf are asked for every host, and one that does

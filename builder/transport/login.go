@@ -61,12 +61,9 @@ func (c *Client) Login(ctx context.Context, l LoginOptions) error {
 	if err := c.checkAuth(ctx, sys, host, l); err != nil {
 		return err
 	}
-	if err := c.answers(ctx, sys, host); err != nil {
-		return err
-	}
-	where, err := config.SetCredentials(sys, key, l.Username, l.Password)
+	where, err := c.setCredentials(ctx, sys, key, l.Username, l.Password)
 	if err != nil {
-		return fmt.Errorf("storing the credentials of %s: %w", key, plain(err, l.Password))
+		return fmt.Errorf("login to %s: %w", key, err)
 	}
 	if l.Stored != nil {
 		l.Stored(where)
@@ -99,26 +96,20 @@ func (c *Client) Logout(ctx context.Context, registry string, all bool) error {
 		return err
 	}
 	if all {
-		if err := c.allAnswer(ctx, sys); err != nil {
-			return err
-		}
-		if err := config.RemoveAllAuthentication(sys); err != nil {
-			return fmt.Errorf("removing all credentials: %w", plain(err))
+		if err := c.removeAllCredentials(ctx, sys); err != nil {
+			return fmt.Errorf("logout: %w", err)
 		}
 		return nil
 	}
-	key, host, err := registryKey(registry)
+	key, _, err := registryKey(registry)
 	if err != nil {
 		return err
 	}
-	if err := c.answers(ctx, sys, host); err != nil {
-		return err
-	}
-	switch err := config.RemoveAuthentication(sys, key); {
+	switch err := c.removeCredentials(ctx, sys, key); {
 	case errors.Is(err, config.ErrNotLoggedIn):
 		return fmt.Errorf("credentials of %s: %w: nobody is logged in", key, define.ErrNotFound)
 	case err != nil:
-		return fmt.Errorf("removing the credentials of %s: %w", key, plain(err))
+		return fmt.Errorf("logout of %s: %w", key, err)
 	}
 	return nil
 }
