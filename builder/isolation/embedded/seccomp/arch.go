@@ -91,11 +91,20 @@ func knownArch(a specs.Arch) bool {
 
 // number returns the number of a call, or false when a does not have it.
 func (a *arch) number(name string) (uint32, bool) {
-	i, ok := slices.BinarySearchFunc(calls[:], name, func(c call, name string) int { return strings.Compare(c.name, name) })
-	if !ok || calls[i].nr[a.column] < 0 {
+	table := calls[:]
+	i, ok := find(table, name)
+	if !ok {
+		table = oldCalls[:]
+		i, ok = find(table, name)
+	}
+	if !ok || table[i].nr[a.column] < 0 {
 		return 0, false
 	}
-	return uint32(calls[i].nr[a.column]), true
+	return uint32(table[i].nr[a.column]), true
+}
+
+func find(table []call, name string) (int, bool) {
+	return slices.BinarySearchFunc(table, name, func(c call, name string) int { return strings.Compare(c.name, name) })
 }
 
 // armPrivate is where the arm kernel's private calls begin (__ARM_NR_BASE).

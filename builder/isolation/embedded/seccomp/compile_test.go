@@ -178,8 +178,15 @@ func TestRefuses(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	if !slices.IsSortedFunc(calls[:], func(a, b call) int { return strings.Compare(a.name, b.name) }) {
-		t.Error("the table is not sorted")
+	for _, table := range [][]call{calls[:], oldCalls[:]} {
+		if !slices.IsSortedFunc(table, func(a, b call) int { return strings.Compare(a.name, b.name) }) {
+			t.Error("a table is not sorted")
+		}
+	}
+	for _, c := range oldCalls {
+		if _, twice := find(calls[:], c.name); twice || c.nr[colAMD64] >= 0 || c.nr[colARM64] >= 0 {
+			t.Errorf("%s belongs to the other table", c.name)
+		}
 	}
 	for _, c := range []struct {
 		column int

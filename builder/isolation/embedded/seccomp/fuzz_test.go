@@ -3,6 +3,7 @@ package seccomp
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stratabuild/strata/define"
@@ -34,6 +35,7 @@ func (s *source) profile() *specs.LinuxSeccomp {
 	ops := [...]specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual,
 		specs.OpGreaterThan, specs.OpGreaterEqual, specs.OpMaskedEqual}
 	arches := [...]specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32, specs.ArchARM, specs.ArchMIPS}
+	all := slices.Concat(calls[:], oldCalls[:])
 	p := &specs.LinuxSeccomp{DefaultAction: actions[s.next(len(actions))]}
 	if s.next(2) == 1 {
 		p.DefaultErrnoRet = errno(uint(s.next(50)))
@@ -47,7 +49,7 @@ func (s *source) profile() *specs.LinuxSeccomp {
 			r.ErrnoRet = errno(uint(s.next(50)))
 		}
 		for range 1 + s.next(6) {
-			r.Names = append(r.Names, calls[(s.next(256)*256+s.next(256))%len(calls)].name)
+			r.Names = append(r.Names, all[(s.next(256)*256+s.next(256))%len(all)].name)
 		}
 		for range s.next(4) {
 			r.Args = append(r.Args, arg(uint(s.next(6)), ops[s.next(len(ops))], s.word(), s.word()))

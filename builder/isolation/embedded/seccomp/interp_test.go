@@ -86,7 +86,7 @@ func newEvaluator(p *specs.LinuxSeccomp, goarch string) *evaluator {
 		e.names[a.column] = map[uint32][]string{}
 		e.rules[a.column] = map[uint32][]specs.LinuxSyscall{}
 		e.top[a.column] = -1
-		for _, c := range calls {
+		for _, c := range slices.Concat(calls[:], oldCalls[:]) {
 			nr := c.nr[a.column]
 			if nr < 0 {
 				continue
