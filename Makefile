@@ -17,7 +17,10 @@ LDFLAGS := -s -w -X $(CLI).buildVersion=$(VERSION) -X $(CLI).buildCommit=$(COMMI
 
 STRATA := $(CURDIR)/bin/strata
 FUZZTIME ?= 30s
-BENCH    ?= .
+# The parts that builds spend their time in, see docs/design/performance.md.
+BENCH    ?= StreamOf10000Files|Digest10000Files|Digests|Lookup|Layer20000|Mount$$|Init$$|Run$$
+BENCH_JSON  ?= bin/bench.json
+BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -94,9 +97,9 @@ corpus-peer: ## the corpus of build files with Debian's buildah, and where it di
 	CORPUS_PEER=buildah go test ./tests -run 'TestCorpusPeer$$|TestCorpusBuildKit$$' -count=1 -v -timeout 30m
 
 .PHONY: bench
-bench: build ## strata beside buildah and plain tools, as a table (some minutes)
+bench: build ## strata beside the builders found here and plain tools, as a table (hours; BENCH_FLAGS='-only REGEXP -tools LIST' for less)
 	tests/setup.sh real
-	go run ./tests/bench -strata $(STRATA)
+	go run ./tests/bench -strata $(STRATA) -json $(BENCH_JSON) $(BENCH_FLAGS)
 	$(MAKE) --no-print-directory bench-network
 
 .PHONY: bench-network
@@ -104,13 +107,21 @@ bench-network: ## networks of steps beside slirp4netns and pasta: making and clo
 	go test ./builder/network -run '^$$' -bench 'Networks/./open' -benchtime 40x
 	go test ./builder/network -run '^$$' -bench 'Networks/./load' -benchtime 2000x
 
+# The words after bench-compare are files, not targets.
+ifeq (bench-compare,$(firstword $(MAKECMDGOALS)))
+COMPARED := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(COMPARED)
+$(COMPARED): ; @:
+endif
+
 .PHONY: bench-compare
-bench-compare: ## two results of bench side by side: make bench-compare OLD=a.json NEW=b.json
-	go run ./tests/bench -compare $(OLD) $(NEW)
+bench-compare: ## two results of bench side by side: make bench-compare OLD.json NEW.json
+	go run ./tests/bench -compare $(or $(COMPARED),$(OLD) $(NEW))
 
 .PHONY: bench-go
-bench-go: ## the Go benchmarks of the parts, some seconds each package: make bench-go [BENCH=REGEXP]
-	go test ./... -run '^$$' -bench '$(BENCH)' -benchmem -benchtime 100ms
+bench-go: ## the Go benchmarks of the hot parts, some seconds each: make bench-go [BENCH=REGEXP]
+	go test ./builder/layer ./builder/cache ./builder/store ./builder/overlay ./builder/isolation/embedded ./copier \
+		-run '^$$' -bench '$(BENCH)' -benchmem -benchtime 100ms
 
 .PHONY: test-real
 test-real: build ## builds of real projects (needs the network and some minutes)

@@ -46,6 +46,9 @@ real)
 	need mmdebstrap mmdebstrap "the Debian base of the real builds is made with it"
 	need buildah buildah "there is then no comparison"
 	need runc runc "buildah runs its steps with it"
+	for peer in podman strace curl zstd pigz; do
+		into=peers need "$peer" "$peer" "there is then no comparison"
+	done
 	into=peers need slirp4netns slirp4netns "there is then no comparison of networks"
 	into=peers need pasta passt "there is then no comparison of networks"
 	;;

@@ -160,6 +160,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 		report.Results = append(report.Results, results...)
 	}
+	err = errors.Join(err, ctx.Err())
 	report.derive(o.scale)
 	report.print(os.Stdout)
 	if o.json != "" {
