@@ -8,11 +8,26 @@ import (
 	"time"
 )
 
-// What lives decides how much garbage is let grow.
+// What lives, and what of it has pointers, decides how much garbage is let
+// grow.
 func TestCollector(t *testing.T) {
-	for live, want := range map[uint64]int{0: 100, 4 << 20: 100, collectorRoom: 100, 2 * collectorRoom: 50, 150 << 20: 21, 1 << 40: 10} {
-		if got := gcPercent(live); got != want {
-			t.Errorf("%d bytes live: %d %%, want %d", live, got, want)
+	for _, tt := range []struct {
+		live, searched uint64
+		want           int
+	}{
+		{0, 0, 100},
+		{4 << 20, 4 << 20, 100},
+		{leastRoom, 0, 100},
+		{4 * leastRoom, 0, 25},
+		{4 * leastRoom, leastRoom / 2, 50},
+		{collectorRoom, collectorRoom, 100},
+		{2 * collectorRoom, 2 * collectorRoom, 50},
+		{150 << 20, 100 << 20, 21},
+		{150 << 20, 1 << 20, 10},
+		{1 << 40, 1 << 40, 10},
+	} {
+		if got := gcPercent(tt.live, tt.searched); got != tt.want {
+			t.Errorf("%d bytes live, %d with pointers: %d %%, want %d", tt.live, tt.searched, got, tt.want)
 		}
 	}
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
