@@ -48,7 +48,7 @@ status is 125.`,
 	fs := cmd.Flags()
 	fs.BoolVarP(&flags.all, "all", "a", false, "remove all images that no container uses")
 	fs.BoolVarP(&flags.force, "force", "f", false, "remove images with all their names, and the containers that use them")
-	fs.BoolVarP(&flags.prune, "prune", "p", false, "remove the images that have no name")
+	fs.BoolVarP(&flags.prune, "prune", "p", false, "remove the images that have no name and that no container uses")
 	return cmd
 }
 
@@ -64,7 +64,11 @@ func runRmi(a *app, e *builder.Engine, flags rmiFlags, args []string) error {
 			if i.ReadOnly || flags.prune && !i.Dangling() {
 				continue
 			}
-			targets = append(targets, imagestore.Target{ID: i.ImageID()})
+			t := imagestore.Target{ID: i.ImageID()}
+			if !flags.force && usedByContainer(e, t) {
+				continue // it is none of those that were meant
+			}
+			targets = append(targets, t)
 		}
 	}
 	for _, name := range args {

@@ -47,7 +47,7 @@ func Remove(st *store.Store, t Target, force bool) (Removed, error) {
 		return Removed{Untagged: []string{t.Name}}, nil
 	}
 	if t.Name == "" && len(img.Names) > 1 && !force {
-		return Removed{}, fmt.Errorf("image %s: has several names (%s); remove it by name, or with --force: %w",
+		return Removed{}, fmt.Errorf("image %s has several names (%s): remove it by name, or with --force: %w",
 			t.label(), strings.Join(img.Names, ", "), define.ErrInUse)
 	}
 	if err := freeFromContainers(raw, t, img.ID, force); err != nil {
@@ -78,7 +78,11 @@ func freeFromContainers(raw storage.Store, t Target, id string, force bool) erro
 		names = append(names, containerLabel(c))
 	}
 	if !force {
-		return fmt.Errorf("image %s: used by %s; remove them first, or use --force: %w", t.label(), strings.Join(names, ", "), define.ErrInUse)
+		them := "them"
+		if len(names) == 1 {
+			them = "it"
+		}
+		return fmt.Errorf("image %s: used by %s; remove %s first, or use --force: %w", t.label(), strings.Join(names, ", "), them, define.ErrInUse)
 	}
 	for _, c := range users {
 		// A mounted layer belongs to a container that runs, or that
