@@ -11,13 +11,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	"go.podman.io/storage"
 	"golang.org/x/sys/unix"
 )
 
 // storeRows are what costs something where much is stored.
 //
 // strata keeps an index of the list of layers, but trusts none of a list that
-// was written within the last two seconds, whose next change might look the
+// was written within the last tenth of a second, whose next change might look the
 // same. A user meets both: mostly the list is older, and in a row of builds,
 // one right after the other, it is not. Hence rows that wait, and one that
 // begins right after another build.
@@ -63,7 +65,7 @@ func layersRow(n int) row {
 }
 
 // settle is how long a list must be as it is to count as settled.
-const settle = 2500 * time.Millisecond
+const settle = 500 * time.Millisecond
 
 // waitSettled waits until no list of the store below dir was written lately.
 func waitSettled(ctx context.Context, dir string) error {
@@ -88,12 +90,13 @@ func waitSettled(ctx context.Context, dir string) error {
 }
 
 // fillStore writes the records of images into a store of the overlay driver,
-// as so many pulls would leave them; their layers are empty directories. There
-// is no way to make them that does not take an hour.
+// as so many pulls would leave them and in the library's form; their layers are
+// empty directories. There is no way to make them that does not take an hour.
 func fillStore(root string, images, layers int) error {
-	when := time.Unix(1_600_000_000, 0).UTC().Format(time.RFC3339Nano)
+	when := time.Unix(1_600_000_000, 0).UTC()
 	imageFile, layerFile := filepath.Join(root, "overlay-images", "images.json"), filepath.Join(root, "overlay-layers", "layers.json")
-	var imageList, layerList []map[string]any
+	var imageList []storage.Image
+	var layerList []storage.Layer
 	if err := errors.Join(readList(imageFile, &imageList), readList(layerFile, &layerList)); err != nil {
 		return err
 	}
@@ -101,12 +104,9 @@ func fillStore(root string, images, layers int) error {
 		parent, diffs := "", []string{}
 		for l := range layers {
 			id := sum(fmt.Sprintf("layer %d %d", i, l))
-			layer := map[string]any{
-				"id": id, "created": when, "compressed-size": 1024, "diff-digest": "sha256:" + id, "diff-size": 1024,
-				"uidset": []int{0}, "gidset": []int{0},
-			}
-			if parent != "" {
-				layer["parent"] = parent
+			layer := storage.Layer{
+				ID: id, Parent: parent, Created: when, CompressedSize: 1024, UncompressedDigest: digest.Digest("sha256:" + id), UncompressedSize: 1024,
+				UIDs: []uint32{0}, GIDs: []uint32{0},
 			}
 			layerList = append(layerList, layer)
 			parent = id
@@ -141,13 +141,13 @@ func fakeLayer(root, id string) error {
 }
 
 // fakeImage writes config and manifest, and returns the record.
-func fakeImage(root string, i int, top, when string, diffs []string) (map[string]any, error) {
+func fakeImage(root string, i int, top string, when time.Time, diffs []string) (record storage.Image, err error) {
 	config, err := json.Marshal(map[string]any{
 		"created": when, "architecture": "amd64", "os": "linux", "config": map[string]any{"Labels": map[string]string{"n": fmt.Sprint(i)}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
 	})
 	if err != nil {
-		return nil, err
+		return record, err
 	}
 	id := sum(string(config))
 	blobs := []map[string]any{}
@@ -159,18 +159,19 @@ func fakeImage(root string, i int, top, when string, diffs []string) (map[string
 		"config": map[string]any{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + id, "size": len(config)},
 	})
 	if err != nil {
-		return nil, err
+		return record, err
 	}
 	dir := filepath.Join(root, "overlay-images", id)
 	key := "sha256:" + id
 	err = errors.Join(os.MkdirAll(dir, 0o700),
 		os.WriteFile(filepath.Join(dir, bigDataFile(key)), config, 0o600),
 		os.WriteFile(filepath.Join(dir, "manifest"), manifest, 0o600))
-	return map[string]any{
-		"id": id, "digest": "sha256:" + sum(string(manifest)), "names": []string{fmt.Sprintf("localhost/filled%d:latest", i)},
-		"layer": top, "created": when, "big-data-names": []string{key, "manifest"},
-		"big-data-sizes":   map[string]int{key: len(config), "manifest": len(manifest)},
-		"big-data-digests": map[string]string{key: key, "manifest": "sha256:" + sum(string(manifest))},
+	of := digest.FromBytes(manifest)
+	return storage.Image{
+		ID: id, Digest: of, Names: []string{fmt.Sprintf("localhost/filled%d:latest", i)},
+		TopLayer: top, Created: when, BigDataNames: []string{key, "manifest"},
+		BigDataSizes:   map[string]int64{key: int64(len(config)), "manifest": int64(len(manifest))},
+		BigDataDigests: map[string]digest.Digest{key: digest.Digest(key), "manifest": of},
 	}, err
 }
 
