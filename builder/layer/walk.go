@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -119,28 +120,34 @@ func (l lister) names(fd int) ([]string, error) {
 		if n == 0 {
 			break
 		}
-		names = parseDirents(names, string(l.buf[:n]))
+		for s := string(packDirents(l.buf[:n])); s != ""; {
+			end := strings.IndexByte(s, 0) + 1
+			names, s = append(names, s[:end]), s[end:]
+		}
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
-// parseDirents appends the names of linux_dirent64 records.
-func parseDirents(names []string, s string) []string {
+// packDirents moves the names of linux_dirent64 records, each with its NUL, to
+// the front of b and returns them: what is beside the names is as long again,
+// and would be kept as long as they are.
+func packDirents(b []byte) []byte {
 	const header = 19 // d_ino 8, d_off 8, d_reclen 2, d_type 1
-	for len(s) > header {
-		length := int(s[16]) | int(s[17])<<8
-		if length <= header || length > len(s) {
+	packed := b[:0]
+	for len(b) > header {
+		length := int(b[16]) | int(b[17])<<8
+		if length <= header || length > len(b) {
 			break
 		}
-		name := s[header:length]
-		name = name[:strings.IndexByte(name, 0)+1]
-		if name != ".\x00" && name != "..\x00" && name != "" {
-			names = append(names, name)
+		name := b[header:length]
+		b = b[length:]
+		name = name[:bytes.IndexByte(name, 0)+1]
+		if string(name) != ".\x00" && string(name) != "..\x00" && len(name) > 1 {
+			packed = append(packed, name...) // it lies before what b still holds
 		}
-		s = s[length:]
 	}
-	return names
+	return packed
 }
 
 // statx is statx(2) of a name that ends with a NUL.
