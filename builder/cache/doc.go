@@ -22,7 +22,8 @@
 //	slots/any             the latest key of each text of a step in any build
 //	index/<64 hex>        a FileIndex, named by the hash of its name
 //	orphans/<layer>       a layer whose record was replaced, until Prune
-//	tmp/                  files being written
+//	tmp/                  files being written, and without a name what a
+//	                      FileIndex has no room for in memory
 //	lock                  flock(2), held shared by running builds
 //
 // A record that is new is written in place, all that is replaced by rename,
