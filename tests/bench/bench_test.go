@@ -34,7 +34,7 @@ func TestYardstick(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "out.json")
 	dir := t.TempDir()
-	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"yardstick"}, json: file, dir: dir, scale: small}
+	o := options{runs: 1, only: regexp.MustCompile(""), tools: []string{"yardstick"}, hasty: true, json: file, dir: dir, scale: small}
 	if err := bench(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestRootless(t *testing.T) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	o := options{runs: 1, only: regexp.MustCompile("^run true$|^2 RUN echo, no cache$"), tools: []string{"strata", "rootless"}, json: file, dir: dir, scale: small}
+	o := options{runs: 1, only: regexp.MustCompile("^run true$|^2 RUN echo, no cache$"), tools: []string{"strata", "rootless"}, hasty: true, json: file, dir: dir, scale: small}
 	if err := bench(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}

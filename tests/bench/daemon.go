@@ -33,6 +33,7 @@ type daemon struct {
 // start runs the command until stop, and waits until ready answers.
 func (d *daemons) start(ctx context.Context, dir string, cmd *exec.Cmd, ready func() *exec.Cmd) error {
 	d.stop(dir)
+	cmd.Env = append(os.Environ(), "TMPDIR="+tempDir(dir))
 	b := &daemon{cmd: cmd, ended: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = &b.output, &b.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}

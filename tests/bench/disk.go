@@ -21,7 +21,7 @@ func freshDisk(ctx context.Context, dir string, gib int) (string, error) {
 	if err := testenv.Root(); err != nil {
 		return "", err
 	}
-	image, point := filepath.Join(dir, "disk.img"), filepath.Join(dir, "disk")
+	image, point := filepath.Join(dir, "img"), filepath.Join(dir, "fs")
 	f, err := os.Create(image)
 	if err != nil {
 		return "", err
@@ -34,7 +34,7 @@ func freshDisk(ctx context.Context, dir string, gib int) (string, error) {
 		return "", err
 	}
 	// All tables are written now, or the kernel would do it meanwhile.
-	if _, err := output(ctx, exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)); err != nil {
+	if _, err := output(ctx, exec.Command("mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)); err != nil {
 		return "", fmt.Errorf("a fresh file system: %w", err)
 	}
 	if err := os.Mkdir(point, 0o755); err != nil {
@@ -44,6 +44,29 @@ func freshDisk(ctx context.Context, dir string, gib int) (string, error) {
 		return "", fmt.Errorf("a fresh file system: %w", err)
 	}
 	return point, nil
+}
+
+// freshWork gives a row a disk of its own, where root asked for disks, in
+// place of the one before.
+func (s *session) freshWork(ctx context.Context) error {
+	if s.o.disk == 0 {
+		return nil
+	}
+	if s.work != s.top {
+		if err := testenv.RemoveStore(filepath.Dir(s.work)); err != nil {
+			return err
+		}
+	}
+	s.disks++
+	dir := filepath.Join(s.top, fmt.Sprintf("d%d", s.disks))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	point, err := freshDisk(ctx, dir, s.o.disk)
+	if err == nil {
+		s.work = point
+	}
+	return err
 }
 
 // written returns the bytes that were written to the disk below dir since it

@@ -22,11 +22,11 @@
 // removes: beside strata, the table has a column of what a user namespace
 // costs. What a step more costs is computed from the rows of few and of many.
 //
-// DIR must have some 40 GiB free. ext4 needs a millisecond and more to make a
+// DIR must have some 24 GiB free, without disks of its own more. ext4 needs a millisecond and more to make a
 // file in places where many files were deleted in the last five minutes
 // (recently_deleted in fs/ext4/ialloc.c), which tells nothing about tools.
-// Hence nothing is deleted before the end, and root gets a fresh ext4 in a
-// sparse file of DIR; with -disk 0, and for others, wait after work that
+// Hence a row deletes no small files, and root gets a fresh ext4 in a sparse
+// file of DIR for each row; with -disk 0, and for others, wait after work that
 // removes trees, or let DIR be a tmpfs.
 package main
 
@@ -60,6 +60,7 @@ type options struct {
 	disk   int // GiB
 	calls  bool
 	memory bool
+	hasty  bool // tests do not wait for the disk
 	scale  scale
 }
 
@@ -74,7 +75,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write all results to this file")
 	flag.StringVar(&o.strata, "strata", "", "the strata binary (default: built from this checkout)")
 	flag.StringVar(&o.dir, "dir", "", "where contexts and stores lie (default: the temporary directory)")
-	flag.IntVar(&o.disk, "disk", 32, "as root: run on a fresh ext4 of that many GiB in a file below DIR; 0: in DIR itself")
+	flag.IntVar(&o.disk, "disk", 32, "as root: each row runs on a fresh ext4 of that many GiB in a sparse file below DIR; 0: in DIR itself")
 	flag.BoolVar(&o.calls, "calls", true, "as root: count system calls in one more run of each row, where there is strace")
 	flag.BoolVar(&o.memory, "memory", true, "look at the memory of all processes in one more run of each row")
 	few := flag.Bool("small", false, "next to nothing in each row: whether rows work, not what they take")
@@ -127,21 +128,20 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}()
 	if o.disk > 0 {
-		point, err := freshDisk(ctx, work, o.disk)
+		err := s.freshWork(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			s.say("no fresh file system: %v", err)
-		default:
-			s.work = point
+			s.o.disk = 0
 		}
 	}
 	busybox, err := baseimage.Busybox(ctx, work)
 	if err != nil {
 		return err
 	}
-	s.base, s.busybox = filepath.Join(s.work, "base"), busybox
+	s.base, s.busybox = filepath.Join(s.top, "base"), busybox
 	if s.baseDigest, err = baseimage.Write(s.base, baseimage.Ref, busybox); err != nil {
 		return err
 	}

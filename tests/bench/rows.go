@@ -49,8 +49,9 @@ type row struct {
 	// changes the context.
 	cached bool
 	change func(dir string, run int) error
-	// fresh gives each run a store of its own, where layers are large.
-	fresh bool
+	// fresh gives each run a store of its own; bulky ones have so large files
+	// that those of the runs before are removed.
+	fresh, bulky bool
 	// parallel commands run at once, each with a name of its own.
 	parallel int
 	// Rows that are no build: what the builders are called with (args), a
@@ -154,23 +155,25 @@ func copyRows(s scale) []row {
 		name    string
 		make    func(src string) error
 		changed string // a file below src
+		bulky   bool
 	}{
-		{fmt.Sprintf("%d files", s.files), func(src string) error { return makeFiles(src, s) }, "d000/f00000"},
+		{fmt.Sprintf("%d files", s.files), func(src string) error { return makeFiles(src, s) }, "d000/f00000", false},
 		{
 			fmt.Sprintf("%d files of 1 MiB", s.medium),
-			func(src string) error { return makeFiles(src, scale{files: s.medium, fileSize: 1 << 20}) }, "d000/f00000",
+			func(src string) error { return makeFiles(src, scale{files: s.medium, fileSize: 1 << 20}) }, "d000/f00000", true,
 		},
-		{fmt.Sprintf("1 file of %d MiB", s.bigSize>>20), big, "small"},
-		{"a source tree", func(src string) error { return sourceTree(src, s) }, "changed.go"},
+		{fmt.Sprintf("1 file of %d MiB", s.bigSize>>20), big, "small", true},
+		{"a source tree", func(src string) error { return sourceTree(src, s) }, "changed.go", false},
 	} {
 		context := func(dir string) error {
 			return errors.Join(c.make(filepath.Join(dir, "src")), containerfile(dir, "COPY src /src"))
 		}
 		list = append(list,
-			row{name: "COPY " + c.name + ", no cache", context: context, fresh: true, script: copyScript},
+			row{name: "COPY " + c.name + ", no cache", context: context, fresh: true, bulky: c.bulky, script: copyScript},
 			row{name: "COPY " + c.name + ", cached", context: context, cached: true, script: statScript},
 			row{
 				name: "COPY " + c.name + ", 1 changed", context: context, cached: true, script: copyScript,
+				fresh: c.bulky, bulky: c.bulky, built: c.bulky,
 				change: func(dir string, run int) error {
 					return os.WriteFile(filepath.Join(dir, "src", c.changed), fmt.Appendf(nil, "run %d\n", run), 0o644)
 				},

@@ -79,7 +79,7 @@ func transferRows(s scale) []row {
 			add := func(name string, r row, m move, script string) {
 				m.zip, m.layers = zip, c.layers
 				r.name, r.context, r.registry, r.move = name, c.context, true, &m
-				r.fresh, r.cached = !m.there, m.there
+				r.fresh, r.bulky, r.cached = !m.there, true, m.there
 				r.script, r.noScript = script, noProgram(zip)
 				if r.noScript != "" {
 					r.script = ""
@@ -94,11 +94,11 @@ func transferRows(s scale) []row {
 	}
 	return append(list,
 		row{
-			name: fmt.Sprintf("export %d MiB as an OCI archive", s.transfer), context: big, built: true,
+			name: fmt.Sprintf("export %d MiB as an OCI archive", s.transfer), context: big, built: true, fresh: true, bulky: true,
 			move: &move{verb: "archive", zip: "gzip"}, script: archiveScript,
 		},
 		row{
-			name: fmt.Sprintf("export %d MiB as a directory", s.transfer), context: big, built: true,
+			name: fmt.Sprintf("export %d MiB as a directory", s.transfer), context: big, built: true, fresh: true, bulky: true,
 			move: &move{verb: "folder"}, script: "tar -c -C \"$CONTEXT\" src | tee out.tar | sha256sum >digest\n",
 		},
 	)
@@ -170,6 +170,8 @@ sha256sum <blob >digest & a=$!
 sha256sum <content >diffid & b=$!
 curl -sSf "http://$REGISTRY/v2/bench/blobs/$1" | tee blob | ` + unzip + ` -dc | tee content | tar -x -C ../out
 wait $a; wait $b
+read d rest <digest
+[ "sha256:$d" = "$1" ]
 ' sh
 `
 }

@@ -28,6 +28,7 @@ type session struct {
 	tools      []tool
 	left       []string // tools that are left out, and why
 	dirs       int      // made so far
+	disks      int      // too
 	runs       int      // begun so far
 }
 
@@ -82,6 +83,9 @@ const (
 // row times a row with all tools, in turns. A tool that fails has no time in
 // it, and the others go on.
 func (s *session) row(ctx context.Context, r row) (results []result, err error) {
+	if err := s.freshWork(ctx); err != nil {
+		return nil, err
+	}
 	contextDir, err := s.newDir("context")
 	if err != nil {
 		return nil, err
@@ -151,12 +155,19 @@ func (s *session) newDir(name string) (string, error) {
 	return dir, os.Mkdir(dir, 0o755)
 }
 
+// tempDir is where a tool has its temporary files, on the same disk as its
+// store: what is written there counts.
+func tempDir(dir string) string { return filepath.Join(dir, "tmp") }
+
 // newStore makes what the tool's runs begin with.
 func (s *session) newStore(ctx context.Context, r row, l *lane) (err error) {
 	if l.dir, err = s.newDir(l.tool.name()); err != nil {
 		return err
 	}
 	l.runs = 0
+	if err := os.Mkdir(tempDir(l.dir), 0o700); err != nil {
+		return err
+	}
 	if err := l.tool.prepare(ctx, l.dir); err != nil {
 		return err
 	}
@@ -229,10 +240,11 @@ func (s *session) run(ctx context.Context, r row, l *lane, run int, phase phase)
 		return nil
 	}
 	if r.fresh && run > 0 {
-		// Few files, but large ones: these are not kept.
 		l.tool.stop(l.dir)
-		if err := testenv.RemoveStore(l.dir); err != nil {
-			return err
+		if r.bulky { // few files, but large ones: these are not kept
+			if err := testenv.RemoveStore(l.dir); err != nil {
+				return err
+			}
 		}
 		if err := s.newStore(ctx, r, l); err != nil {
 			return err
@@ -283,7 +295,9 @@ func (s *session) run(ctx context.Context, r row, l *lane, run int, phase phase)
 // second is the command's, as far as the disk is ours alone. Elsewhere it is
 // what its processes made dirty, which is not known of a daemon.
 func (s *session) measured(ctx context.Context, cmd *exec.Cmd, o order) (measurement, error) {
-	syncDir(s.work)
+	if !s.o.hasty {
+		syncDir(s.work)
+	}
 	before := written(s.work)
 	m, err := measure(ctx, cmd, o)
 	switch {

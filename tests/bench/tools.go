@@ -154,7 +154,7 @@ type builder struct {
 // otherBuilder is one of the peers. Where rlimits cannot be raised, runc fails
 // on the limits that they ask for by default.
 func otherBuilder(s *session, tool string) (builder, error) {
-	conf := filepath.Join(s.work, "containers.conf")
+	conf := filepath.Join(s.top, "containers.conf")
 	text := "[containers]\ndefault_ulimits = [\"nofile=1024:20000\", \"nproc=1000:1000\"]\n[engine]\nruntime = \"runc\"\n"
 	b := builder{tool: tool, program: tool, base: s.base, env: []string{"CONTAINERS_CONF=" + conf, "BUILDAH_RUNTIME=runc"}}
 	return b, os.WriteFile(conf, []byte(text), 0o600)
@@ -199,10 +199,19 @@ func (b builder) words(dir string) []string {
 	return slices.Concat([]string{b.program, "--root", filepath.Join(dir, "root"), "--runroot", run, "--storage-driver", "overlay"}, b.global)
 }
 
+// environment is that of the builder with the store below dir.
+func (b builder) environment(dir string) []string {
+	env := slices.Concat(os.Environ(), b.env, []string{"TMPDIR=" + tempDir(dir)})
+	if b.tool == userTool {
+		env = append(env, "HOME="+tempDir(dir), "XDG_RUNTIME_DIR="+tempDir(dir))
+	}
+	return env
+}
+
 func (b builder) call(dir string, args ...string) *exec.Cmd {
 	words := append(b.words(dir), args...)
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env = append(os.Environ(), b.env...)
+	cmd.Env = b.environment(dir)
 	return cmd
 }
 
@@ -256,7 +265,7 @@ func (b builder) script(text string, p place) *exec.Cmd {
 		call += "'" + w + "' "
 	}
 	cmd := exec.Command("sh", "-ec", "B() { "+call+"\"$@\"; }\n"+text)
-	cmd.Env = slices.Concat(os.Environ(), b.env, p.variables(), []string{"LAYERS=" + strings.Join(b.flags, " ")})
+	cmd.Env = slices.Concat(b.environment(p.dir), p.variables(), []string{"LAYERS=" + strings.Join(b.flags, " ")})
 	return cmd
 }
 

@@ -44,12 +44,11 @@ func newUnprivileged(ctx context.Context, s *session, path string) (t unprivileg
 	}
 	removeStaleUsers()
 	name := fmt.Sprintf("%s%d", userPrefix, os.Getpid())
-	home := filepath.Join(s.work, "home")
 	// Not ended half-way when bench is interrupted: locks of /etc/passwd and a
 	// user without a line there would stay.
 	whole := context.WithoutCancel(ctx)
 	s.cleanup = append(s.cleanup, func() error { return removeUser(name) })
-	if _, err := output(whole, exec.Command("useradd", "--home-dir", home, "--no-create-home", "--shell", "/bin/sh", name)); err != nil {
+	if _, err := output(whole, exec.Command("useradd", "--home-dir", "/nonexistent", "--no-create-home", "--shell", "/bin/sh", name)); err != nil {
 		return t, err
 	}
 	ids, err := output(whole, exec.Command("sh", "-ec", `for f in subuid subgid; do
@@ -69,18 +68,12 @@ id -u "$1"; id -g "$1"`, "sh", name, subordinates))
 		return t, err
 	}
 	t = unprivileged{uid: uint32(uid), gid: uint32(gid)}
-	// All above what the user works in is passable, and no more.
-	for dir := s.work; dir != s.top; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			return t, err
-		}
-	}
-	binary := filepath.Join(s.work, "strata")
-	err = errors.Join(os.Chmod(s.top, 0o711), os.Mkdir(home, 0o700), os.Chown(home, int(uid), int(gid)))
-	if err == nil {
+	// The user passes the directory that holds all others, and no more.
+	binary := filepath.Join(s.top, "strata")
+	if err = os.Chmod(s.top, 0o711); err == nil {
 		_, err = output(ctx, exec.Command("install", "-m", "755", path, binary))
 	}
-	env := []string{"HOME=" + home, "XDG_RUNTIME_DIR=" + home, "TMPDIR=" + home, "USER=" + name, "LOGNAME=" + name}
+	env := []string{"USER=" + name, "LOGNAME=" + name}
 	t.builder = builder{tool: userTool, program: binary, base: s.base, env: env}
 	return t, err
 }
@@ -94,7 +87,7 @@ func (u unprivileged) as(cmd *exec.Cmd) *exec.Cmd {
 }
 
 func (u unprivileged) prepare(ctx context.Context, dir string) error {
-	if err := os.Chown(dir, int(u.uid), int(u.gid)); err != nil {
+	if err := errors.Join(os.Chown(dir, int(u.uid), int(u.gid)), os.Chown(tempDir(dir), int(u.uid), int(u.gid))); err != nil {
 		return err
 	}
 	out, err := output(ctx, u.as(u.call(dir, "pull", "-q", "oci:"+u.base+":"+baseRef)))

@@ -24,7 +24,7 @@ func newYardstick(ctx context.Context, s *session) (yardstick, error) {
 
 // baseFiles unpacks the base image by making it again as files.
 func (s *session) baseFiles(ctx context.Context) (string, error) {
-	files := filepath.Join(s.work, "base-files")
+	files := filepath.Join(s.top, "base-files")
 	if _, err := os.Stat(files); err == nil {
 		return files, nil
 	}
@@ -59,7 +59,7 @@ func (y yardstick) command(r row, p place) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command("sh", "-c", r.script)
 	cmd.Dir = scratch
-	cmd.Env = slices.Concat(os.Environ(), p.variables(), []string{"BASE=" + y.files, "UNSHARE=", "OVERLAY="})
+	cmd.Env = slices.Concat(os.Environ(), p.variables(), []string{"TMPDIR=" + tempDir(p.dir), "BASE=" + y.files, "UNSHARE=", "OVERLAY="})
 	if os.Geteuid() != 0 {
 		cmd.Env = append(cmd.Env, "UNSHARE=--user --map-root-user", "OVERLAY=,userxattr")
 	}
