@@ -170,6 +170,9 @@ func (w *selector) nothing(pattern string) error {
 	case hasWildcard(pattern):
 		return fmt.Errorf("source %s: no file matches the pattern: %w", name, define.ErrNotFound)
 	}
+	if first, _, _ := strings.Cut(strings.TrimLeft(pattern, "/"), "/"); first == ".." {
+		return fmt.Errorf("source %s: no such file or directory, since .. does not lead out of the root of the sources: %w", name, define.ErrNotFound)
+	}
 	return fmt.Errorf("source %s: no such file or directory: %w", name, define.ErrNotFound)
 }
 

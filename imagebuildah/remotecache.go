@@ -313,8 +313,11 @@ func (c *remoteCache) export(ctx context.Context) {
 	}
 	for _, p := range c.to {
 		written := c.exportTo(ctx, p)
-		define.Emit(c.engine.Listener(), define.Event{Kind: define.EventNote,
-			Text: fmt.Sprintf("cache %s: %d of %d results written, the others were there", p.Ref, written, len(c.results))})
+		text := fmt.Sprintf("cache %s: %d of %d results written", p.Ref, written, len(c.results))
+		if len(c.working([]CachePlace{p})) > 0 && ctx.Err() == nil && written < len(c.results) {
+			text += ", the others were there"
+		}
+		define.Emit(c.engine.Listener(), define.Event{Kind: define.EventNote, Text: text})
 	}
 }
 

@@ -172,7 +172,7 @@ func openError(so types.StoreOptions, err error) error {
 		return fmt.Errorf("opening the store at %s: %w: run as root, in a user namespace (rootless), or choose a --root and --runroot that you own", where, err)
 	}
 	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS)
-	if !full && strings.Contains(err.Error(), "overlay") && so.GraphDriverName != "vfs" {
+	if !full && strings.Contains(err.Error(), "overlay") && !strings.Contains(err.Error(), "unknown option") && so.GraphDriverName != "vfs" {
 		return fmt.Errorf("opening the store at %s: %w: --storage-driver vfs works without overlay mounts: %w", where, Explain(where, err), define.ErrUnsupported)
 	}
 	return fmt.Errorf("opening the store at %s: %w", where, Explain(where, err))

@@ -56,9 +56,11 @@ type otherPlatform struct {
 	usable     bool // by a machine of the wanted platform
 }
 
-func (e *otherPlatform) Error() string {
-	return fmt.Sprintf("image %s in the store is for %s, not %s: pull or build it for that platform, or ask for --platform %s: %v",
-		show(e.name), e.have, e.want, e.have, define.ErrNotFound)
+func (e *otherPlatform) Error() string { return e.sentence() + ": " + define.ErrNotFound.Error() }
+
+func (e *otherPlatform) sentence() string {
+	return fmt.Sprintf("image %s in the store is for %s, not %s: pull or build it for that platform, or ask for --platform %s",
+		show(e.name), e.have, e.want, e.have)
 }
 
 func (e *otherPlatform) Unwrap() error { return define.ErrNotFound }

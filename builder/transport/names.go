@@ -98,6 +98,9 @@ func explain(name string, err error) string {
 		return "it is empty"
 	case len(name) > 512:
 		return fmt.Sprintf("it has %d characters, and 255 are allowed", len(name))
+	case strings.Contains(name, "://"):
+		kind, _, _ := strings.Cut(name, "://")
+		return fmt.Sprintf("there is no transport %s; want one of %s, or none", oneLine(kind), strings.Join(kinds, ", "))
 	case strings.Contains(name, "//") || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/"):
 		return "it has an empty part between its slashes"
 	}

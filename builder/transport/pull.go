@@ -76,7 +76,7 @@ func (c *Client) Pull(ctx context.Context, name string, p define.Platform, polic
 		return local, nil
 	}
 	if other != nil {
-		return Local{}, fmt.Errorf("%w (%w)", pullErr, other)
+		return Local{}, fmt.Errorf("%w (%w)", pullErr, &plainError{other.sentence(), other})
 	}
 	if err == nil && policy == define.PullNewer && ctx.Err() == nil {
 		c.warn(fmt.Sprintf("using the image of the store, because a newer one could not be looked for: %v", pullErr))

@@ -342,6 +342,8 @@ func TestExitCode(t *testing.T) {
 		{interrupted(syscall.SIGINT), step(137), 130, "interrupted by SIGINT at Containerfile:2: RUN x"},
 		{interrupted(syscall.SIGTERM), context.Canceled, 143, "interrupted by SIGTERM"},
 		{t.Context(), &errResult{syscall.EPIPE}, 141, ""},
+		{t.Context(), fmt.Errorf("image a: %w", syscall.ENOSPC), 125, "image a: no space left on device (neither blocks nor inodes may run out: df, df -i)"},
+		{t.Context(), fmt.Errorf("a: %w (b)", syscall.ENOSPC), 125, "a: no space left on device (b)"},
 		{t.Context(), &errResult{syscall.ENOSPC}, 125, "standard output: no space left on device"},
 	} {
 		if got := exitCode(c.ctx, c.err); got != c.code {

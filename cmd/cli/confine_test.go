@@ -82,7 +82,7 @@ func TestConfinementFlagsBad(t *testing.T) {
 		"--security-opt x":                   "one of seccomp=",
 		"--security-opt seccomp=":            "seccomp=unconfined",
 		"--security-opt seccomp=/no/such":    "no such file",
-		"--security-opt seccomp=/etc/passwd": "seccomp profile",
+		"--security-opt seccomp=/etc/passwd": "--security-opt seccomp=/etc/passwd: is no JSON, as a seccomp profile is",
 		"--security-opt mask=a":              "mask=/PATH",
 		"--security-opt mask=/":              "cannot be hidden",
 		"--security-opt unmask=a":            "unmask=ALL",

@@ -90,6 +90,10 @@ func interrupted(ctx context.Context, err error) (*Interrupted, bool) {
 func failure(ctx context.Context, err error) (f ui.Failure, show bool) {
 	f.Code = exitCode(ctx, err)
 	f.Text = oneLine(err.Error())
+	if errors.Is(err, syscall.ENOSPC) && !errors.As(err, new(*errResult)) && !strings.ContainsAny(f.Text, "(;") {
+		// Some that name the file say nothing of what is to be done.
+		f.Text += " (neither blocks nor inodes may run out: df, df -i)"
+	}
 	var in *imagebuildah.InstructionError
 	if errors.As(err, &in) {
 		f.File, f.Line, f.Instruction = in.File, in.Line, in.Instruction

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -252,6 +253,9 @@ func seccompOption(o *isolation.Security, value string) error {
 	}
 	if len(b) > maxProfile || len(b) == 0 {
 		return fmt.Errorf("--security-opt seccomp=%s: has %d bytes, want a profile of up to %d: %w", value, len(b), maxProfile, define.ErrInvalid)
+	}
+	if !json.Valid(b) {
+		return fmt.Errorf("--security-opt seccomp=%s: is no JSON, as a seccomp profile is: %w", value, define.ErrInvalid)
 	}
 	o.SeccompProfile = b
 	return nil

@@ -16,6 +16,15 @@ func Clean(s string) string {
 	return escape(define.RedactURLs(s))
 }
 
+// sentence is Clean for the text of a note or a warning. Where an error ends
+// it, the kind of that is for programs: what stands before it says it.
+func sentence(s string) string {
+	for _, kind := range []error{define.ErrInvalid, define.ErrUnsupported, define.ErrInUse, define.ErrNotFound} {
+		s = strings.TrimSuffix(s, ": "+kind.Error())
+	}
+	return Clean(s)
+}
+
 func escape(s string) string {
 	i := strings.IndexFunc(s, mustEscape)
 	if i < 0 && utf8.ValidString(s) {

@@ -72,9 +72,9 @@ func (p *plain) Event(e define.Event) {
 	case define.EventTransfer:
 		p.transfer(e)
 	case define.EventNote:
-		p.line(Clean(e.Text))
+		p.line(sentence(e.Text))
 	case define.EventWarning:
-		p.line(p.paint.yellow("Warning:") + " " + place(e.File, e.Line) + Clean(e.Text))
+		p.line(p.paint.yellow("Warning:") + " " + place(e.File, e.Line) + sentence(e.Text))
 	case define.EventImage:
 		for _, n := range e.Names {
 			p.line("Successfully tagged " + Clean(n))

@@ -140,9 +140,9 @@ func (t *terminal) update(e define.Event) {
 	case define.EventTransfer:
 		t.transfer(e)
 	case define.EventNote:
-		t.pending = append(t.pending, "  "+Clean(e.Text))
+		t.pending = append(t.pending, "  "+sentence(e.Text))
 	case define.EventWarning:
-		t.pending = append(t.pending, t.paint.yellow("! ")+place(e.File, e.Line)+Clean(e.Text))
+		t.pending = append(t.pending, t.paint.yellow("! ")+place(e.File, e.Line)+sentence(e.Text))
 	case define.EventImage:
 		for _, n := range e.Names {
 			t.pending = append(t.pending, t.paint.green(t.signs.done)+" tagged "+t.paint.bold(Clean(n)))

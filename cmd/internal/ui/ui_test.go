@@ -399,3 +399,15 @@ func TestParseMode(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestSentence: a warning ends with its sentence, and not with the kind of the
+// error that it is made of.
+func TestSentence(t *testing.T) {
+	for text, want := range map[string]string{
+		"cache a: cannot be read: not found": "cache a: cannot be read", "a: in use\n": `a: in use\n`, "not found": "not found", "a": "a",
+	} {
+		if got := sentence(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
