@@ -44,17 +44,19 @@ func newUnprivileged(ctx context.Context, s *session, path string) (t unprivileg
 	}
 	removeStaleUsers()
 	name := fmt.Sprintf("%s%d", userPrefix, os.Getpid())
-	// Not ended half-way when bench is interrupted: locks of /etc/passwd and a
-	// user without a line there would stay.
-	whole := context.WithoutCancel(ctx)
 	s.cleanup = append(s.cleanup, func() error { return removeUser(name) })
-	if _, err := output(whole, exec.Command("useradd", "--home-dir", "/nonexistent", "--no-create-home", "--shell", "/bin/sh", name)); err != nil {
+	if err := changeUsers("useradd", "--home-dir", "/nonexistent", "--no-create-home", "--shell", "/bin/sh", name); err != nil {
 		return t, err
 	}
-	ids, err := output(whole, exec.Command("sh", "-ec", `for f in subuid subgid; do
-	grep -qs "^$1:" /etc/$f || usermod --add-${f}s "$2" "$1"
-done
-id -u "$1"; id -g "$1"`, "sh", name, subordinates))
+	for _, kind := range []string{"subuid", "subgid"} {
+		if hasRange("/etc/"+kind, name) {
+			continue
+		}
+		if err := changeUsers("usermod", "--add-"+kind+"s", subordinates, name); err != nil {
+			return t, err
+		}
+	}
+	ids, err := output(ctx, exec.Command("sh", "-ec", `id -u "$1"; id -g "$1"`, "sh", name))
 	if err != nil {
 		return t, err
 	}
@@ -144,8 +146,29 @@ func removeUser(name string) error {
 			break
 		}
 	}
-	_, err = output(context.Background(), exec.Command("userdel", name))
+	return changeUsers("userdel", name)
+}
+
+// changeUsers runs a program that changes /etc/passwd and its like. Another
+// one may hold their locks for a moment. It is not ended half-way when bench
+// is interrupted: locks, and a user without ids, would stay.
+func changeUsers(program string, args ...string) (err error) {
+	for range 20 {
+		if _, err = output(context.Background(), exec.Command(program, args...)); err == nil {
+			return nil
+		}
+		if !strings.Contains(err.Error(), "lock") {
+			return err
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
 	return err
+}
+
+// hasRange reports a line of the user's in a file as subuid(5).
+func hasRange(file, name string) bool {
+	b, err := os.ReadFile(file)
+	return err == nil && strings.Contains("\n"+string(b), "\n"+name+":")
 }
 
 // removeStaleUsers removes those of a bench that was killed. What it left of
