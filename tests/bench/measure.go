@@ -165,7 +165,9 @@ func measureHere(args []string) (m measurement, err error) {
 		m.Written = after - before
 	}
 	if sampler != nil {
-		m.Memory = sampler.stop()
+		if m.Memory = sampler.stop(); m.Memory == 0 {
+			m.Memory = m.RSS // it ended between two looks
+		}
 	}
 	return m, nil
 }
