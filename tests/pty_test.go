@@ -102,6 +102,30 @@ func (x *terminal) expect(text string) {
 	}
 }
 
+// interrupt types ^C until the program has said text: a shell loses one that
+// comes in the moment in which it starts a program.
+func (x *terminal) interrupt(text string) {
+	x.t.Helper()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	x.send("\x03")
+	limit := time.After(patience)
+	for !strings.Contains(x.seen.String()[x.at:], text) {
+		select {
+		case b, ok := <-x.read:
+			if !ok {
+				x.t.Fatalf("it ended without %q; it said:\n%s", text, x.seen.String())
+			}
+			x.seen.Write(b)
+		case <-again.C:
+			x.send("\x03")
+		case <-limit:
+			x.t.Fatalf("%q does not come; it said:\n%s", text, x.seen.String())
+		}
+	}
+	x.expect(text)
+}
+
 // send types text.
 func (x *terminal) send(text string) {
 	x.t.Helper()
