@@ -39,7 +39,7 @@ type Store struct {
 	raw      storage.Store
 	zeroCopy string // why a directory cannot be adopted; "" when it can
 	state    func() (string, error)
-	note     string
+	note     func() string
 
 	turn     chan struct{} // held while this process has or waits for the lock
 	lockFile *os.File      // opened by the first Lock, guarded by turn
@@ -89,13 +89,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if why == "" && so.GraphDriverName == "" && raw.GraphDriverName() == "vfs" {
 		why = noOverlay(so.GraphRoot)
 	}
-	s := &Store{raw: raw, turn: make(chan struct{}, 1), note: note}
+	s := &Store{raw: raw, turn: make(chan struct{}, 1), note: func() string { return note }}
 	s.zeroCopy = adoptable(raw)
 	if o.Driver == "" && (so.GraphDriverName == "vfs" || why != "") {
-		if s.note != "" {
-			s.note += "; "
-		}
-		s.note += vfsNote(so.GraphRoot, why)
+		s.note = sync.OnceValue(func() string { // it mounts, to see what would be faster
+			return strings.TrimPrefix(note+"; "+vfsNote(so.GraphRoot, why), "; ")
+		})
 	}
 	s.state = sync.OnceValues(func() (string, error) {
 		dir, err := s.makeStateDir()
@@ -198,7 +197,7 @@ func (s *Store) Close() error {
 
 // Note is a sentence for the user about what makes this store slow, with the
 // remedy; "" is none.
-func (s *Store) Note() string { return s.note }
+func (s *Store) Note() string { return s.note() }
 
 // Raw is the containers/storage store.
 func (s *Store) Raw() storage.Store { return s.raw }

@@ -45,6 +45,9 @@ func (a *app) openEngine(ctx context.Context, o builder.Options) (*builder.Engin
 		return nil, err
 	}
 	a.closers = append(a.closers, e.Close)
+	if o.Listener == nil {
+		return e, nil // nobody reads notes, and making one takes its time
+	}
 	if n := e.Store().Note(); n != "" {
 		define.Emit(o.Listener, define.Event{Kind: define.EventNote, Text: n})
 	}
