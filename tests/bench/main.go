@@ -91,6 +91,9 @@ func main() {
 	o.tools = strings.Split(*tools, ",")
 	var err error
 	o.only, err = regexp.Compile(*only)
+	if o.strata != "" && err == nil {
+		o.strata, err = filepath.Abs(o.strata)
+	}
 	switch {
 	case err != nil:
 	case *pair && flag.NArg() != 2:

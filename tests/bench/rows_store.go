@@ -64,8 +64,8 @@ func layersRow(n int) row {
 	}
 }
 
-// settle is how long a list must be as it is to count as settled.
-const settle = 500 * time.Millisecond
+// settle is how long lists and files must be as they are to count as settled.
+const settle = 2500 * time.Millisecond
 
 // waitSettled waits until no list of the store below dir was written lately.
 func waitSettled(ctx context.Context, dir string) error {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stratabuild/strata/builder/transport/registrytest"
@@ -93,6 +94,14 @@ func (s *session) row(ctx context.Context, r row) (results []result, err error) 
 	s.say("%s", r.name)
 	if err := r.context(contextDir); err != nil {
 		return nil, fmt.Errorf("make the context: %w", err)
+	}
+	if r.cached || r.change != nil {
+		// Else all of it would count as just changed, and be read again.
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if r.move.packed("yardstick") {
 		if err := pack(contextDir, contextDir+".image", r.move); err != nil {
