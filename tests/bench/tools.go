@@ -79,6 +79,15 @@ func (p place) expand(word string) string {
 	})
 }
 
+// installed copies a program, as an installation does. Go's linker writes
+// through a mapping, which leaves the file in single pages of the cache until
+// it is read anew: 1.5 ms more for each start of strata.
+func (s *session) installed(ctx context.Context, path string) (string, error) {
+	to := filepath.Join(s.top, "strata")
+	_, err := output(ctx, exec.Command("install", "-m", "755", path, to))
+	return to, err
+}
+
 // findTools keeps the tools that can be used, and says of others why not.
 func (s *session) findTools(ctx context.Context) error {
 	for _, name := range s.o.tools {
@@ -91,6 +100,9 @@ func (s *session) findTools(ctx context.Context) error {
 				if path, err = testenv.Binary(); err != nil {
 					return err
 				}
+			}
+			if path, err = s.installed(ctx, path); err != nil {
+				return err
 			}
 			if name == userTool {
 				t, err = newUnprivileged(ctx, s, path)

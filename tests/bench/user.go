@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,12 +70,9 @@ func newUnprivileged(ctx context.Context, s *session, path string) (t unprivileg
 	}
 	t = unprivileged{uid: uint32(uid), gid: uint32(gid)}
 	// The user passes the directory that holds all others, and no more.
-	binary := filepath.Join(s.top, "strata")
-	if err = os.Chmod(s.top, 0o711); err == nil {
-		_, err = output(ctx, exec.Command("install", "-m", "755", path, binary))
-	}
+	err = os.Chmod(s.top, 0o711)
 	env := []string{"USER=" + name, "LOGNAME=" + name}
-	t.builder = builder{tool: userTool, program: binary, base: s.base, env: env}
+	t.builder = builder{tool: userTool, program: path, base: s.base, env: env}
 	return t, err
 }
 
