@@ -163,7 +163,7 @@ func pullScript(zip string, layers int) string {
 		unzip = "zstd -q"
 	}
 	return `set -e
-mkdir out
+mkdir -p out/src
 xargs -P 2 -n 1 <"$IMAGE/digests" sh -ec '
 dir=$(mktemp -d -p .); cd "$dir"; mkfifo blob content
 sha256sum <blob >digest & a=$!
