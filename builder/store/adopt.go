@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,10 +61,8 @@ func (s *Store) adoptsTogether() bool {
 	if s.zeroCopy != "" || raw.GraphDriverName() != "overlay" || raw.ImageStore() != "" || raw.TransientStore() || len(raw.UIDMap()) > 0 || len(raw.GIDMap()) > 0 {
 		return false
 	}
-	for _, o := range raw.GraphOptions() {
-		if key, value, _ := strings.Cut(o, "="); value != "" && (strings.HasSuffix(key, "imagestore") || strings.HasSuffix(key, "additionallayerstore") || strings.HasSuffix(key, "use_composefs") && value == "true") {
-			return false
-		}
+	if furtherStores(raw.GraphOptions()) || slices.ContainsFunc(raw.GraphOptions(), func(o string) bool { return strings.HasSuffix(o, "use_composefs=true") }) {
+		return false
 	}
 	driver, err := raw.GraphDriver()
 	if err != nil || driver.SyncMode() != drivers.SyncModeNone {
@@ -255,21 +254,24 @@ func (r *records) has(id define.LayerID) bool {
 	return hasRecord(r.more, id) || hasRecord(r.text, id) || hasRecord(r.volatile, id)
 }
 
-// hasRecord looks for a part of the ID that is short enough to be searched for
-// with the processor's vector instructions, which bytes.Index does not do for
-// the whole: a list may have many megabytes.
-func hasRecord(text []byte, id define.LayerID) bool {
+func hasRecord(text []byte, id define.LayerID) bool { return recordAt(text, id) >= 0 }
+
+// recordAt returns where `"id":"ID"` stands, or -1. It looks for a part of the
+// ID that is short enough to be searched for with the processor's vector
+// instructions, which bytes.Index does not do for the whole: a list may have
+// many megabytes.
+func recordAt(text []byte, id define.LayerID) int {
 	const key = `"id":"`
 	part := []byte(id)
 	part = part[:min(24, len(part))]
 	for at := 0; ; {
 		i := bytes.Index(text[at:], part)
 		if i < 0 || len(part) == 0 {
-			return false
+			return -1
 		}
 		i += at
 		if bytes.HasSuffix(text[:i], []byte(key)) && bytes.HasPrefix(text[i:], []byte(id+`"`)) {
-			return true
+			return i - len(key)
 		}
 		at = i + 1
 	}

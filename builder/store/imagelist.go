@@ -129,10 +129,10 @@ func oddInName(c rune) bool {
 	return c <= ' ' || c > '~' || strings.ContainsRune(`"\\<>&`, c)
 }
 
-// indexLong is bytes.Index, which searches for no more than 63 bytes with the
-// processor's vector instructions.
+// indexLong is bytes.Index, which searches for no more than 31 bytes with the
+// vector instructions of every processor: a list may have many megabytes.
 func indexLong(text, what []byte) int {
-	const most = 60
+	const most = 31
 	if len(what) <= most {
 		return bytes.Index(text, what)
 	}

@@ -125,8 +125,8 @@ func (s *Store) lockRecords() (list *records, unlock func(), err error) {
 
 // cut takes a record out of the list, of which write makes the file.
 func (r *records) cut(id define.LayerID) error {
-	start := bytes.Index(r.text, []byte(`{"id":"`+string(id)+`"`))
-	if start < 0 {
+	start := recordAt(r.text, id) - 1
+	if start < 0 || r.text[start] != '{' {
 		return fmt.Errorf("the record of layer %s is not in %s: %w", id, r.path, define.ErrUnsupported)
 	}
 	d := json.NewDecoder(bytes.NewReader(r.text[start:]))
